@@ -1,0 +1,1 @@
+//! Configuration kinds as users write them: parse with spans, validate, convert.

@@ -1,0 +1,1 @@
+//! Decisions without I/O: routing, balancing, retries. Time and randomness are arguments.

@@ -1,0 +1,1 @@
+//! SPIFFE, CSR, CA, trust bundles, rotation, rustls configuration.

@@ -1,0 +1,1 @@
+//! Clock, backoff, ids, units: small pure helpers every crate may use.

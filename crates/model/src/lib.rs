@@ -1,0 +1,1 @@
+//! The data plane's immutable, compiled snapshot: listeners, routes, clusters, endpoints.

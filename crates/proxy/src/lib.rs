@@ -1,0 +1,1 @@
+//! The data plane's I/O shell; flow/ is the spine, read it first.

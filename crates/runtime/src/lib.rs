@@ -1,0 +1,1 @@
+//! What every process needs: logging, metrics registry, admin HTTP, drain, signals.

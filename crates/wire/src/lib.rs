@@ -1,0 +1,1 @@
+//! Envoy protobuf types, YAML/JSON mapping, protobuf to model, and the xDS protocol's state machines.

@@ -1,0 +1,1 @@
+//! End-to-end suites against real peers; run by `cargo xtask test`.

@@ -1,0 +1,2 @@
+//! Project chores: `cargo xtask test`, `peers`, `tidy`, `bench`.
+fn main() {}
