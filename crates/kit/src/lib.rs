@@ -1,1 +1,6 @@
 //! Clock, backoff, ids, units: small pure helpers every crate may use.
+
+pub mod backoff;
+pub mod duration;
+
+pub use backoff::Backoff;

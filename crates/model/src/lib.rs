@@ -1,1 +1,24 @@
 //! The data plane's immutable, compiled snapshot: listeners, routes, clusters, endpoints.
+//!
+//! `wire::compile` builds these values from Envoy's protobuf messages; `engine` decides on them; `proxy`
+//! acts. Nothing here knows protobuf, sockets or clocks. Every name that a user wrote is kept, so that
+//! stats, logs and explanations speak the user's words.
+
+pub mod access_log;
+pub mod address;
+pub mod cluster;
+pub mod endpoint;
+pub mod format;
+pub mod header;
+pub mod http;
+pub mod listener;
+pub mod matcher;
+pub mod refusal;
+pub mod retry;
+pub mod route;
+pub mod snapshot;
+pub mod tls;
+
+pub use address::Address;
+pub use refusal::Refusal;
+pub use snapshot::Snapshot;

@@ -1,0 +1,133 @@
+//! Clusters (`cluster.v3.Cluster`).
+
+use crate::endpoint::Assignment;
+use crate::http::Http2Options;
+use crate::tls::ClientTls;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub name: Arc<str>,
+    /// Name used in stats (`alt_stat_name`, else the name).
+    pub stat_name: Arc<str>,
+    pub discovery: Discovery,
+    pub policy: LbPolicy,
+    pub connect_timeout: Duration,
+    pub protocol: UpstreamProtocol,
+    pub http2: Http2Options,
+    /// The transport when no match applies; `None` is plaintext.
+    pub tls: Option<Arc<ClientTls>>,
+    /// `transport_socket_matches`: the first whose criteria an endpoint's metadata satisfies.
+    pub tls_matches: Vec<TlsMatch>,
+    pub limits: Limits,
+    pub outlier: Option<OutlierDetection>,
+    /// Upstream HTTP connection without requests; zero disables.
+    pub idle_timeout: Duration,
+    /// Zero: unlimited.
+    pub max_requests_per_connection: u32,
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Connections to an endpoint that leaves the cluster are closed at once.
+    pub close_connections_on_host_removal: bool,
+    /// Bytes.
+    pub buffer_limit: usize,
+    /// Percent; below this share of healthy endpoints all are used. Zero disables.
+    pub panic_threshold: f64,
+    pub hash: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Discovery {
+    Static(Arc<Assignment>),
+    /// Resolved by name; the assignment holds `EndpointTarget::Name`s.
+    StrictDns {
+        assignment: Arc<Assignment>,
+        dns: DnsOptions,
+    },
+    /// EDS; looked up by this name in `Snapshot::assignments`.
+    Eds(Arc<str>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DnsOptions {
+    pub refresh: Duration,
+    pub respect_ttl: bool,
+    pub family: DnsFamily,
+    /// `host:port` of resolvers; empty means the system's.
+    pub resolvers: Vec<std::net::SocketAddr>,
+    pub failure_base: Duration,
+    pub failure_max: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// IPv6 first, IPv4 if there is none.
+    #[default]
+    Auto,
+    V4Only,
+    V6Only,
+    V4Preferred,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LbPolicy {
+    RoundRobin,
+    LeastRequest { choices: u32, bias: f64 },
+    Random,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    Http1,
+    Http2,
+    /// What the downstream request used (`use_downstream_protocol_config`).
+    Downstream,
+    /// By ALPN (`auto_config`).
+    Alpn,
+}
+
+#[derive(Debug)]
+pub struct TlsMatch {
+    pub name: Box<str>,
+    /// Key and JSON value; all must be present in the endpoint's metadata.
+    pub criteria: Vec<(Box<str>, Box<str>)>,
+    /// `None` is plaintext.
+    pub tls: Option<Arc<ClientTls>>,
+}
+
+/// Circuit breaker thresholds of the default priority.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    pub max_connections: u32,
+    pub max_pending_requests: u32,
+    pub max_requests: u32,
+    pub max_retries: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
+    }
+}
+
+/// The parts of `OutlierDetection` that need no statistics over hosts. Zero disables a trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlierDetection {
+    pub consecutive_5xx: u32,
+    pub consecutive_gateway_failure: u32,
+    pub consecutive_local_origin_failure: u32,
+    pub split_external_local_origin_errors: bool,
+    pub interval: Duration,
+    pub base_ejection_time: Duration,
+    pub max_ejection_time: Duration,
+    /// Percent of the cluster's hosts; at least one may always be ejected.
+    pub max_ejection_percent: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpKeepalive {
+    pub probes: Option<u32>,
+    pub time: Option<Duration>,
+    pub interval: Option<Duration>,
+}

@@ -1,0 +1,72 @@
+//! Endpoints (`endpoint.v3.ClusterLoadAssignment`).
+
+use crate::address::{Address, HostPort};
+use std::sync::Arc;
+
+/// All endpoints of a cluster, by locality and priority.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assignment {
+    pub localities: Vec<LocalityEndpoints>,
+    /// Percent; 140 unless configured.
+    pub overprovisioning_factor: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LocalityEndpoints {
+    pub locality: Locality,
+    pub priority: u32,
+    /// `None`: not weighted.
+    pub weight: Option<u32>,
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Locality {
+    pub region: Box<str>,
+    pub zone: Box<str>,
+    pub sub_zone: Box<str>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub target: EndpointTarget,
+    /// At least 1.
+    pub weight: u32,
+    pub health: Health,
+    pub hostname: Box<str>,
+    /// `filter_metadata["envoy.lb"]`, for subsets: key and JSON value.
+    pub lb_metadata: Vec<(Box<str>, Box<str>)>,
+    /// `filter_metadata["envoy.transport_socket_match"]`: key and JSON value.
+    pub socket_match: Vec<(Box<str>, Box<str>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointTarget {
+    Address(Address),
+    /// To be resolved (STRICT_DNS, LOGICAL_DNS).
+    Name(HostPort),
+}
+
+/// `core.v3.HealthStatus` as given by the control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+    Draining,
+    Timeout,
+    Degraded,
+}
+
+impl Health {
+    pub fn usable(self) -> bool {
+        matches!(self, Health::Unknown | Health::Healthy | Health::Degraded)
+    }
+}
+
+impl Assignment {
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.localities.iter().flat_map(|locality| locality.endpoints.iter())
+    }
+}

@@ -1,0 +1,111 @@
+//! Listeners and filter chains (`listener.v3.Listener`).
+
+use crate::access_log::AccessLog;
+use crate::address::Address;
+use crate::http::HttpManager;
+use crate::tls::ServerTls;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Listener {
+    pub name: Arc<str>,
+    pub address: Address,
+    pub additional_addresses: Vec<Address>,
+    pub stat_prefix: Option<Box<str>>,
+    pub chains: Vec<Arc<FilterChain>>,
+    pub default_chain: Option<Arc<FilterChain>>,
+    /// Some chain is chosen by server name, ALPN or transport protocol, or `tls_inspector` is configured: the
+    /// first bytes must be read before a chain is chosen.
+    pub inspect_tls: bool,
+    /// Some chain is chosen by an HTTP application protocol of a plaintext connection (`http_inspector`).
+    pub inspect_http: bool,
+    /// `original_dst` listener filter or `use_original_dst`.
+    pub original_dst: bool,
+    pub listener_filters_timeout: Duration,
+    /// Bytes buffered per connection before reading stops.
+    pub buffer_limit: usize,
+    pub reuse_port: bool,
+    pub backlog: u32,
+    pub access_logs: Vec<Arc<AccessLog>>,
+    /// Identifies the configuration: an unchanged hash leaves the listener alone.
+    pub hash: u64,
+}
+
+#[derive(Debug)]
+pub struct FilterChain {
+    pub name: Box<str>,
+    pub matches: ChainMatch,
+    pub tls: Option<Arc<ServerTls>>,
+    pub transport_connect_timeout: Duration,
+    pub filter: NetworkFilter,
+    pub hash: u64,
+}
+
+/// `FilterChainMatch`; empty lists match everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChainMatch {
+    pub destination_port: Option<u16>,
+    pub prefix_ranges: Vec<IpNet>,
+    /// Lower case; a leading `*.` is a wildcard.
+    pub server_names: Vec<Box<str>>,
+    pub transport_protocol: Box<str>,
+    pub application_protocols: Vec<Box<str>>,
+    pub direct_source_prefix_ranges: Vec<IpNet>,
+    pub source_type: SourceType,
+    pub source_prefix_ranges: Vec<IpNet>,
+    pub source_ports: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceType {
+    #[default]
+    Any,
+    /// Loopback, or source and destination are the same address.
+    SameIpOrLoopback,
+    External,
+}
+
+/// The terminal network filter of a chain.
+#[derive(Debug)]
+pub enum NetworkFilter {
+    Http(Arc<HttpManager>),
+    Tcp(Arc<TcpProxy>),
+    /// No filter: Envoy closes the connection.
+    Close,
+}
+
+/// `tcp_proxy.v3.TcpProxy`.
+#[derive(Debug)]
+pub struct TcpProxy {
+    pub stat_prefix: Box<str>,
+    pub target: TcpTarget,
+    /// Zero disables.
+    pub idle_timeout: Duration,
+    pub max_connect_attempts: u32,
+    pub access_logs: Vec<Arc<AccessLog>>,
+}
+
+#[derive(Debug)]
+pub enum TcpTarget {
+    Cluster(Arc<str>),
+    Weighted { clusters: Vec<(Arc<str>, u32)>, total: u64 },
+}
+
+/// What is known of a connection when its filter chain is chosen.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo<'a> {
+    /// The original destination: after interception, the address the client dialled.
+    pub destination_ip: IpAddr,
+    pub destination_port: u16,
+    pub source_ip: IpAddr,
+    pub source_port: u16,
+    /// From the ClientHello, lower case; empty if none.
+    pub server_name: &'a str,
+    /// `tls` or `raw_buffer`.
+    pub transport_protocol: &'a str,
+    /// From the ClientHello's ALPN extension, or the HTTP inspector.
+    pub application_protocols: &'a [Vec<u8>],
+}

@@ -1,0 +1,237 @@
+//! Every way a request can end without the upstream's answer, in one closed enum with one exhaustive mapping.
+
+/// Why a request was answered by the proxy itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The request could not be understood; the connection is closed.
+    BadRequest(BadRequest),
+    /// Request head over the limits (431).
+    HeadTooLarge,
+    /// HTTP version not served here (426 for HTTP/1.0, as Envoy).
+    UpgradeRequired,
+    /// A transfer coding other than `chunked` (501).
+    UnsupportedTransferCoding,
+    /// Request head or body did not arrive in time (408).
+    RequestTimeout,
+    /// Request body larger than must be buffered (413).
+    BodyTooLarge,
+    RouteNotFound,
+    /// The route's cluster does not exist; the status is the route's.
+    ClusterNotFound(u16),
+    NoHealthyUpstream,
+    /// A circuit breaker is open.
+    UpstreamOverflow,
+    ConnectFailure,
+    ConnectTimeout,
+    /// The TLS handshake with the upstream failed.
+    UpstreamTlsFailure,
+    /// Connection ended before a response head.
+    UpstreamReset,
+    /// HTTP/2 REFUSED_STREAM, or GOAWAY below the stream: never processed.
+    UpstreamRefusedStream,
+    /// The upstream's answer is not HTTP.
+    UpstreamProtocolError,
+    /// The route's timeout.
+    UpstreamTimeout,
+    PerTryTimeout,
+    StreamIdleTimeout,
+    MaxStreamDuration,
+    /// The upgrade is not allowed here (403).
+    UpgradeDenied,
+    /// The downstream went away before the response.
+    DownstreamGone,
+    /// The proxy is shutting down and takes no more work.
+    Draining,
+}
+
+/// The kinds of malformed request, for logs and `Proxy-Status` details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BadRequest {
+    Syntax,
+    BareLineFeed,
+    ObsoleteFold,
+    LengthAndChunked,
+    BadLength,
+    BadChunk,
+    MissingHost,
+    BadHost,
+    BadPath,
+    BadPreface,
+    Underscores,
+    EscapedSlash,
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Downstream,
+    Upstream,
+    Mesh,
+}
+
+/// How the ending is told to people and machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub http: u16,
+    /// gRPC status code for gRPC requests.
+    pub grpc: u8,
+    /// Envoy response flag, e.g. `UF`.
+    pub flag: &'static str,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
+    /// RFC 9209 section 2.3 error type.
+    pub proxy_status: &'static str,
+    /// Body of the local reply (text/plain).
+    pub body: &'static str,
+    pub side: Side,
+}
+
+impl BadRequest {
+    pub fn details(self) -> &'static str {
+        match self {
+            BadRequest::Syntax => "http1.codec_error",
+            BadRequest::BareLineFeed => "http1.bare_line_feed",
+            BadRequest::ObsoleteFold => "http1.obsolete_fold",
+            BadRequest::LengthAndChunked => "http1.content_length_and_chunked_not_allowed",
+            BadRequest::BadLength => "http1.invalid_content_length",
+            BadRequest::BadChunk => "http1.invalid_chunk_size",
+            BadRequest::MissingHost => "missing_host_header",
+            BadRequest::BadHost => "invalid_host",
+            BadRequest::BadPath => "path_normalization_failed",
+            BadRequest::BadPreface => "http2.bad_preface",
+            BadRequest::Underscores => "unexpected_underscore",
+            BadRequest::EscapedSlash => "path_normalization_failed",
+        }
+    }
+}
+
+impl Refusal {
+    /// The one place where endings are mapped. Statuses, flags and bodies are Envoy's.
+    pub fn explain(self) -> Explanation {
+        use Refusal as R;
+        use Side::{Downstream, Mesh, Upstream};
+        let (http, grpc, flag, details, proxy_status, body, side) = match self {
+            R::BadRequest(kind) => (400, 13, "DPE", kind.details(), "http_request_error", "", Downstream),
+            R::HeadTooLarge => (431, 13, "DPE", "request_headers_too_large", "http_request_error", "", Downstream),
+            R::UpgradeRequired => (426, 2, "-", "low_version", "http_request_denied", "", Downstream),
+            R::UnsupportedTransferCoding => {
+                (501, 12, "DPE", "http1.unsupported_transfer_coding", "http_request_error", "", Downstream)
+            }
+            R::RequestTimeout => {
+                (408, 4, "DT", "request_overall_timeout", "http_request_error", "request timeout", Downstream)
+            }
+            R::BodyTooLarge => {
+                (413, 8, "-", "request_payload_too_large", "http_request_error", "Payload Too Large", Downstream)
+            }
+            R::RouteNotFound => (404, 12, "NR", "route_not_found", "destination_not_found", "", Mesh),
+            R::ClusterNotFound(status) => (status, 14, "NC", "cluster_not_found", "destination_not_found", "", Mesh),
+            R::NoHealthyUpstream => {
+                (503, 14, "UH", "no_healthy_upstream", "destination_unavailable", "no healthy upstream", Upstream)
+            }
+            R::UpstreamOverflow => (
+                503,
+                14,
+                "UO",
+                "upstream_reset_before_response_started{overflow}",
+                "connection_limit_reached",
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                Mesh,
+            ),
+            R::ConnectFailure => (
+                503,
+                14,
+                "UF",
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "connection_refused",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: Connection refused",
+                Upstream,
+            ),
+            R::ConnectTimeout => (
+                503,
+                14,
+                "UF",
+                "upstream_reset_before_response_started{connection_timeout}",
+                "connection_timeout",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+                Upstream,
+            ),
+            R::UpstreamTlsFailure => (
+                503,
+                14,
+                "UF",
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "tls_protocol_error",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+                Upstream,
+            ),
+            R::UpstreamReset => (
+                503,
+                14,
+                "UC",
+                "upstream_reset_before_response_started{connection_termination}",
+                "connection_terminated",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+                Upstream,
+            ),
+            R::UpstreamRefusedStream => (
+                503,
+                14,
+                "UR",
+                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                "http_upgrade_failed",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset",
+                Upstream,
+            ),
+            R::UpstreamProtocolError => (
+                502,
+                14,
+                "UPE",
+                "upstream_reset_before_response_started{protocol_error}",
+                "http_protocol_error",
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+                Upstream,
+            ),
+            R::UpstreamTimeout => {
+                (504, 4, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
+            }
+            R::PerTryTimeout => (
+                504,
+                4,
+                "UT",
+                "upstream_per_try_timeout",
+                "http_response_timeout",
+                "upstream request timeout",
+                Upstream,
+            ),
+            R::StreamIdleTimeout => {
+                (504, 4, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
+            }
+            R::MaxStreamDuration => (
+                504,
+                4,
+                "UMSDR",
+                "upstream_max_stream_duration_reached",
+                "http_response_timeout",
+                "upstream max stream duration reached",
+                Mesh,
+            ),
+            R::UpgradeDenied => (403, 7, "-", "upgrade_failed", "http_request_denied", "", Mesh),
+            R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
+            R::Draining => (503, 14, "OM", "draining", "destination_unavailable", "", Mesh),
+        };
+        Explanation { http, grpc, flag, details, proxy_status, body, side }
+    }
+
+    /// The upstream cannot have acted on the request: sending it again is always safe.
+    pub fn never_processed(self) -> bool {
+        matches!(
+            self,
+            Refusal::NoHealthyUpstream
+                | Refusal::ConnectFailure
+                | Refusal::ConnectTimeout
+                | Refusal::UpstreamTlsFailure
+                | Refusal::UpstreamRefusedStream
+                | Refusal::UpstreamOverflow
+        )
+    }
+}

@@ -1,0 +1,63 @@
+//! When a request may be sent again (`route.v3.RetryPolicy`).
+
+use crate::matcher::HeaderMatcher;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    pub on: RetryOn,
+    /// Attempts after the first.
+    pub num_retries: u32,
+    /// Zero means: the route timeout only.
+    pub per_try_timeout: Duration,
+    pub per_try_idle_timeout: Duration,
+    pub retriable_status_codes: Vec<u16>,
+    pub retriable_headers: Vec<HeaderMatcher>,
+    pub retriable_request_headers: Vec<HeaderMatcher>,
+    pub back_off_base: Duration,
+    pub back_off_max: Duration,
+    /// Prefer endpoints not tried before (`previous_hosts`).
+    pub avoid_previous_hosts: bool,
+    pub host_selection_attempts: u32,
+}
+
+/// The conditions of `retry_on`. All but the last are Envoy's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    pub server_error: bool,
+    pub gateway_error: bool,
+    pub reset: bool,
+    pub reset_before_request: bool,
+    pub connect_failure: bool,
+    pub envoy_ratelimited: bool,
+    pub retriable_4xx: bool,
+    pub refused_stream: bool,
+    pub retriable_status_codes: bool,
+    pub retriable_headers: bool,
+    pub http3_post_connect_failure: bool,
+    pub grpc_cancelled: bool,
+    pub grpc_deadline_exceeded: bool,
+    pub grpc_internal: bool,
+    pub grpc_resource_exhausted: bool,
+    pub grpc_unavailable: bool,
+    /// `reset-if-idempotent`: a reset is retried when the method is idempotent (RFC 9110 section 9.2.2). Ripstop's own.
+    pub reset_if_idempotent: bool,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy {
+            on: RetryOn::default(),
+            num_retries: 1,
+            per_try_timeout: Duration::ZERO,
+            per_try_idle_timeout: Duration::ZERO,
+            retriable_status_codes: Vec::new(),
+            retriable_headers: Vec::new(),
+            retriable_request_headers: Vec::new(),
+            back_off_base: Duration::from_millis(25),
+            back_off_max: Duration::from_millis(250),
+            avoid_previous_hosts: false,
+            host_selection_attempts: 1,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! One consistent view of the configuration, linked by name and immutable.
+
+use crate::cluster::Cluster;
+use crate::endpoint::Assignment;
+use crate::listener::Listener;
+use crate::route::RouteTable;
+use crate::tls::Secret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What workers see. Parts that did not change keep their `Arc`, so comparing pointers finds what did.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with each published snapshot.
+    pub generation: u64,
+    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// RDS route tables by name.
+    pub routes: BTreeMap<Arc<str>, Arc<RouteTable>>,
+    /// EDS assignments and resolved DNS names, by cluster service name.
+    pub assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
+    /// SDS secrets by name.
+    pub secrets: BTreeMap<Arc<str>, Secret>,
+}
