@@ -1,1 +1,17 @@
 //! Decisions without I/O: routing, balancing, retries. Time and randomness are arguments.
+//!
+//! The proxy acts on these functions; the command line and the control plane explain with the same ones.
+
+pub mod balance;
+pub mod chain;
+pub mod edits;
+pub mod format;
+pub mod head;
+pub mod info;
+pub mod path;
+pub mod request;
+pub mod resilience;
+pub mod route;
+
+pub use head::{Head, Known};
+pub use info::StreamInfo;

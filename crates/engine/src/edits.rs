@@ -1,0 +1,40 @@
+//! Applies configured header edits to a head (`headers_to_add`, `headers_to_remove`).
+
+use crate::format::{self, Context};
+use crate::head::Head;
+use model::header::{AddHeader, AppendAction, Edits};
+
+/// Removes, then adds. `with` makes the context for formats from the head as it stands at that moment.
+pub fn apply(edits: &Edits, head: &mut Head, with: impl for<'h> Fn(&'h Head) -> Context<'h>, scratch: &mut Vec<u8>) {
+    for name in &edits.remove {
+        head.remove(name.as_bytes());
+    }
+    for add in &edits.add {
+        scratch.clear();
+        match add.value.as_literal() {
+            Some(text) => scratch.extend_from_slice(text.as_bytes()),
+            None => format::render(&add.value, &with(head), "", scratch),
+        }
+        add_one(add, head, scratch);
+    }
+}
+
+fn add_one(add: &AddHeader, head: &mut Head, value: &[u8]) {
+    if value.is_empty() && !add.keep_empty {
+        return;
+    }
+    let name = add.name.as_bytes();
+    if name == b":authority" || name == b"host" {
+        head.set_authority(value);
+        return;
+    }
+    let exists = head.get(name).is_some();
+    match add.action {
+        AppendAction::AppendIfExistsOrAdd => head.push(name, value),
+        AppendAction::AddIfAbsent if exists => {}
+        AppendAction::AddIfAbsent => head.push(name, value),
+        AppendAction::OverwriteIfExistsOrAdd => head.set(name, value),
+        AppendAction::OverwriteIfExists if exists => head.set(name, value),
+        AppendAction::OverwriteIfExists => {}
+    }
+}

@@ -1,0 +1,366 @@
+//! A message head: the received bytes plus a table of offsets, edited in place of rebuilding.
+//!
+//! HTTP/1 and HTTP/2 heads share this form. The bytes of an HTTP/1 head are kept as they came, so that lines
+//! nobody touched can be forwarded in one copy. A `Head` is reused from message to message and does not
+//! allocate once its buffers have grown.
+
+/// A range of `Head::bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, len: usize) -> Self {
+        Span { start: start as u32, len: len as u32 }
+    }
+
+    pub fn end(self) -> usize {
+        self.start as usize + self.len as usize
+    }
+}
+
+/// Fields with a meaning to the proxy itself, recognised once when the head is parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Other,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    KeepAlive,
+    ProxyConnection,
+    Upgrade,
+    Te,
+    Trailer,
+    Expect,
+    Date,
+    Server,
+    Http2Settings,
+}
+
+impl Known {
+    /// Recognises a field name in any case.
+    pub fn of(name: &[u8]) -> Known {
+        let known: (&[u8], Known) = match name.len() {
+            2 => (b"te", Known::Te),
+            4 if name[0] | 32 == b'h' => (b"host", Known::Host),
+            4 => (b"date", Known::Date),
+            6 if name[0] | 32 == b'e' => (b"expect", Known::Expect),
+            6 => (b"server", Known::Server),
+            7 if name[0] | 32 == b'u' => (b"upgrade", Known::Upgrade),
+            7 => (b"trailer", Known::Trailer),
+            10 if name[0] | 32 == b'c' => (b"connection", Known::Connection),
+            10 => (b"keep-alive", Known::KeepAlive),
+            14 if name[0] | 32 == b'h' => (b"http2-settings", Known::Http2Settings),
+            14 => (b"content-length", Known::ContentLength),
+            16 => (b"proxy-connection", Known::ProxyConnection),
+            17 => (b"transfer-encoding", Known::TransferEncoding),
+            _ => return Known::Other,
+        };
+        if name.eq_ignore_ascii_case(known.0) { known.1 } else { Known::Other }
+    }
+
+    /// Fields that describe one connection and are never forwarded (RFC 9110 section 7.6.1).
+    pub fn hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Known::TransferEncoding
+                | Known::Connection
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::Upgrade
+                | Known::Te
+                | Known::Http2Settings
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub name: Span,
+    pub value: Span,
+    /// The whole line with its CRLF, when it can be forwarded as it came; empty otherwise.
+    pub line: Span,
+    pub known: Known,
+    pub removed: bool,
+}
+
+/// A request or response head.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    pub method: Span,
+    /// Path with query; empty for CONNECT.
+    pub path: Span,
+    /// Host with optional port: `:authority` or `Host`.
+    pub authority: Span,
+    /// `http` or `https`.
+    pub scheme: Span,
+    /// Responses only.
+    pub status: u16,
+}
+
+impl Head {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+        self.method = Span::default();
+        self.path = Span::default();
+        self.authority = Span::default();
+        self.scheme = Span::default();
+        self.status = 0;
+    }
+
+    /// Takes over `raw` as the start of the byte store; parsers then add fields as spans of it.
+    pub fn load(&mut self, raw: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(raw);
+    }
+
+    /// Adds a field whose line lies in the loaded bytes.
+    pub fn push_line(&mut self, name: Span, value: Span, line: Span) {
+        let known = Known::of(self.slice(name));
+        self.fields.push(Field { name, value, line, known, removed: false });
+    }
+
+    /// Appends a field with bytes of its own.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let known = Known::of(name);
+        let name = self.store(name);
+        let value = self.store(value);
+        self.fields.push(Field { name, value, line: Span::default(), known, removed: false });
+    }
+
+    /// Keeps `text` in the byte store.
+    pub fn store(&mut self, text: &[u8]) -> Span {
+        let span = Span::new(self.bytes.len(), text.len());
+        self.bytes.extend_from_slice(text);
+        span
+    }
+
+    pub fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end()]
+    }
+
+    pub fn method(&self) -> &[u8] {
+        self.slice(self.method)
+    }
+
+    pub fn path(&self) -> &[u8] {
+        self.slice(self.path)
+    }
+
+    /// The path without the query.
+    pub fn path_only(&self) -> &[u8] {
+        let path = self.path();
+        match memchr::memchr2(b'?', b'#', path) {
+            Some(at) => &path[..at],
+            None => path,
+        }
+    }
+
+    /// The query without `?`, if there is one.
+    pub fn query(&self) -> Option<&[u8]> {
+        let path = self.path();
+        memchr::memchr(b'?', path).map(|at| &path[at + 1..])
+    }
+
+    pub fn authority(&self) -> &[u8] {
+        self.slice(self.authority)
+    }
+
+    pub fn scheme(&self) -> &[u8] {
+        self.slice(self.scheme)
+    }
+
+    pub fn set_method(&mut self, method: &[u8]) {
+        self.method = self.store(method);
+    }
+
+    pub fn set_path(&mut self, path: &[u8]) {
+        self.path = self.store(path);
+    }
+
+    pub fn set_authority(&mut self, authority: &[u8]) {
+        self.authority = self.store(authority);
+    }
+
+    pub fn set_scheme(&mut self, scheme: &[u8]) {
+        self.scheme = self.store(scheme);
+    }
+
+    /// The live fields in order.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !field.removed)
+    }
+
+    pub fn len(&self) -> usize {
+        self.fields().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first value of `name` (any case).
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields()
+            .find(|field| field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name))
+            .map(|field| self.slice(field.value))
+    }
+
+    /// All values of `name`, in order.
+    pub fn all<'h, 'n>(&'h self, name: &'n [u8]) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
+        self.fields()
+            .filter(move |field| {
+                field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name)
+            })
+            .map(|field| self.slice(field.value))
+    }
+
+    pub fn get_known(&self, known: Known) -> Option<&[u8]> {
+        self.fields().find(|field| field.known == known).map(|field| self.slice(field.value))
+    }
+
+    pub fn count_known(&self, known: Known) -> usize {
+        self.fields().filter(|field| field.known == known).count()
+    }
+
+    /// Removes every field called `name`; tells whether there was one.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let mut found = false;
+        for at in 0..self.fields.len() {
+            let field = self.fields[at];
+            if !field.removed
+                && field.name.len as usize == name.len()
+                && self.slice(field.name).eq_ignore_ascii_case(name)
+            {
+                self.fields[at].removed = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    pub fn remove_known(&mut self, known: Known) {
+        for field in &mut self.fields {
+            field.removed |= field.known == known;
+        }
+    }
+
+    /// Removes fields for which `drop` says so.
+    pub fn remove_if(&mut self, mut drop: impl FnMut(&[u8], &[u8]) -> bool) {
+        for at in 0..self.fields.len() {
+            let field = self.fields[at];
+            if !field.removed && drop(self.slice(field.name), self.slice(field.value)) {
+                self.fields[at].removed = true;
+            }
+        }
+    }
+
+    /// Replaces all values of `name` by one, in the place of the first.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let mut first = None;
+        for at in 0..self.fields.len() {
+            let field = self.fields[at];
+            if !field.removed && self.slice(field.name).eq_ignore_ascii_case(name) {
+                if first.is_none() {
+                    first = Some(at);
+                } else {
+                    self.fields[at].removed = true;
+                }
+            }
+        }
+        match first {
+            None => self.push(name, value),
+            Some(at) => {
+                let value = self.store(value);
+                let field = &mut self.fields[at];
+                field.value = value;
+                field.line = Span::default();
+            }
+        }
+    }
+
+    /// Is `token` in the comma-separated list of any field `name`? Case is ignored.
+    pub fn has_token(&self, known: Known, token: &[u8]) -> bool {
+        self.fields()
+            .filter(|field| field.known == known)
+            .any(|field| tokens(self.slice(field.value)).any(|item| item.eq_ignore_ascii_case(token)))
+    }
+
+    pub fn is_grpc(&self) -> bool {
+        let Some(content_type) = self.get(b"content-type") else { return false };
+        match content_type.strip_prefix(b"application/grpc") {
+            Some(rest) => rest.is_empty() || rest[0] == b'+' || rest[0] == b';',
+            None => false,
+        }
+    }
+}
+
+/// The items of a comma-separated list, trimmed, without empty ones (RFC 9110 section 5.6.1).
+pub fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Head {
+        let mut head = Head::default();
+        head.set_method(b"GET");
+        head.set_path(b"/a?b=1");
+        head.push(b"Host", b"shop");
+        head.push(b"X-A", b"1");
+        head.push(b"x-a", b"2");
+        head.push(b"Connection", b"close, X-Hop");
+        head
+    }
+
+    #[test]
+    fn lookups_ignore_case() {
+        let head = sample();
+        assert_eq!(head.get(b"HOST"), Some(&b"shop"[..]));
+        assert_eq!(head.all(b"x-A").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.get_known(Known::Host), Some(&b"shop"[..]));
+        assert!(head.has_token(Known::Connection, b"x-hop"));
+        assert!(!head.has_token(Known::Connection, b"keep-alive"));
+    }
+
+    #[test]
+    fn set_keeps_place_and_drops_others() {
+        let mut head = sample();
+        head.set(b"x-a", b"9");
+        assert_eq!(head.all(b"x-a").collect::<Vec<_>>(), [b"9"]);
+        assert_eq!(head.len(), 3);
+        assert!(head.remove(b"X-a"));
+        assert!(!head.remove(b"x-a"));
+        assert_eq!(head.len(), 2);
+    }
+
+    #[test]
+    fn path_parts() {
+        let head = sample();
+        assert_eq!(head.path_only(), b"/a");
+        assert_eq!(head.query(), Some(&b"b=1"[..]));
+    }
+
+    #[test]
+    fn known_names() {
+        for (name, known) in [
+            ("Transfer-Encoding", Known::TransferEncoding),
+            ("TE", Known::Te),
+            ("Trailer", Known::Trailer),
+            ("upgrade", Known::Upgrade),
+            ("x-other", Known::Other),
+            ("hosT", Known::Host),
+            ("data", Known::Other),
+        ] {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known of one exchange, for formats, logs and explanations.
+
+use model::Refusal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Facts about a downstream connection that do not change.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    pub id: u64,
+    /// The socket's peer.
+    pub direct_remote: Option<SocketAddr>,
+    /// The original destination when intercepted, else the local address.
+    pub local: Option<SocketAddr>,
+    pub server_name: Box<str>,
+    pub tls: Option<TlsFacts>,
+    pub filter_chain: Box<str>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct TlsFacts {
+    pub version: &'static str,
+    pub cipher: Box<str>,
+    /// URI SANs of the verified client certificate.
+    pub peer_uris: Vec<Box<str>>,
+    pub peer_subject: Box<str>,
+    /// Hex SHA-256 of the client certificate; empty without one.
+    pub peer_hash: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    Http10,
+    #[default]
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// Grows as the exchange proceeds; durations are measured from its start.
+#[derive(Clone, Debug, Default)]
+pub struct StreamInfo {
+    pub protocol: Protocol,
+    /// After trusting `x-forwarded-for`, else the socket's peer.
+    pub remote: Option<SocketAddr>,
+    /// Microseconds since the Unix epoch.
+    pub start_unix_micros: u64,
+    pub duration: Option<Duration>,
+    pub request_duration: Option<Duration>,
+    pub response_duration: Option<Duration>,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub status: u16,
+    /// Set when the proxy answered or cut the exchange short.
+    pub refusal: Option<Refusal>,
+    /// `%RESPONSE_CODE_DETAILS%` when there is no refusal.
+    pub details: &'static str,
+    pub route_name: Box<str>,
+    pub cluster: Option<Arc<str>>,
+    pub upstream_host: Option<Arc<str>>,
+    pub upstream_local: Option<SocketAddr>,
+    pub attempts: u32,
+    pub transport_failure: Option<Box<str>>,
+}
+
+impl StreamInfo {
+    /// `%RESPONSE_FLAGS%`.
+    pub fn flags(&self) -> &'static str {
+        self.refusal.map_or("-", |refusal| refusal.explain().flag)
+    }
+}

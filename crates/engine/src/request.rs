@@ -1,0 +1,204 @@
+//! What the connection manager does to every request and response head, as Envoy documents it under
+//! "HTTP header manipulation" and "HTTP header sanitizing".
+
+use crate::head::{Head, Known, tokens};
+use model::http::{ForwardClientCert, HttpManager, ServerHeader};
+use std::net::{IpAddr, SocketAddr};
+
+/// What the connection contributes.
+pub struct Arrival<'a> {
+    pub direct_remote: Option<SocketAddr>,
+    pub secure: bool,
+    /// The verified client certificate's `Hash=...;URI=...` element, if there is one.
+    pub client_cert: Option<&'a str>,
+    /// A fresh UUID for `x-request-id`.
+    pub request_id: &'a dyn Fn() -> [u8; 36],
+}
+
+/// Rewrites the request head in place; returns the trusted client address.
+pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
+    let upgrade = is_upgrade(head);
+    strip_hop_by_hop(head, upgrade);
+    let remote = client_address(manager, head, arrival);
+    forwarded_proto(manager, head, arrival);
+    let internal = remote.is_some_and(|remote| is_internal(remote.ip()));
+    sanitize(manager, head, internal);
+    client_cert(manager, head, arrival);
+    if let Some(via) = &manager.via {
+        append_list(head, b"via", via.as_bytes());
+    }
+    let external = manager.use_remote_address && !internal;
+    if manager.generate_request_id {
+        let keep = head.get(b"x-request-id").is_some() && (!external || manager.preserve_external_request_id);
+        if !keep {
+            head.set(b"x-request-id", &(arrival.request_id)());
+        }
+    }
+    remote
+}
+
+/// Fields that describe one connection only, including those that `Connection` names (RFC 9110 section 7.6.1).
+pub fn strip_hop_by_hop(head: &mut Head, keep_upgrade: bool) {
+    if head.count_known(Known::Connection) > 0 {
+        let named: Vec<Vec<u8>> = head
+            .all(b"connection")
+            .flat_map(tokens)
+            .filter(|token| !matches_any(token, &[b"close", b"keep-alive", b"upgrade", b"te"]))
+            .map(<[u8]>::to_vec)
+            .collect();
+        for name in named {
+            head.remove(&name);
+        }
+    }
+    let te_trailers = head.has_token(Known::Te, b"trailers");
+    for known in [Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::Te, Known::Http2Settings] {
+        if !(keep_upgrade && known == Known::Connection) {
+            head.remove_known(known);
+        }
+    }
+    if te_trailers {
+        head.push(b"te", b"trailers");
+    }
+    if !keep_upgrade {
+        head.remove_known(Known::Upgrade);
+    }
+}
+
+fn matches_any(token: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|name| token.eq_ignore_ascii_case(name))
+}
+
+/// An HTTP/1.1 upgrade request (RFC 9110 section 7.8).
+pub fn is_upgrade(head: &Head) -> bool {
+    head.count_known(Known::Upgrade) > 0 && head.has_token(Known::Connection, b"upgrade")
+}
+
+fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
+    let direct = arrival.direct_remote;
+    if manager.use_remote_address {
+        let from_list = match manager.xff_num_trusted_hops {
+            0 => None,
+            hops => forwarded_for(head, hops as usize - 1),
+        };
+        if !manager.skip_xff_append
+            && let Some(direct) = direct
+        {
+            append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes());
+        }
+        return from_list.or(direct);
+    }
+    forwarded_for(head, manager.xff_num_trusted_hops as usize).or(direct)
+}
+
+/// The address `skip` places from the right of `x-forwarded-for`.
+fn forwarded_for(head: &Head, skip: usize) -> Option<SocketAddr> {
+    let all: Vec<&[u8]> = head.all(b"x-forwarded-for").flat_map(tokens).collect();
+    let item = all.len().checked_sub(skip + 1).map(|at| all[at])?;
+    let ip: IpAddr = std::str::from_utf8(item).ok()?.parse().ok()?;
+    Some(SocketAddr::new(ip, 0))
+}
+
+fn forwarded_proto(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
+    let scheme: &[u8] = if arrival.secure { b"https" } else { b"http" };
+    let trusted = !manager.use_remote_address || manager.xff_num_trusted_hops > 0;
+    let given = head.get(b"x-forwarded-proto").filter(|value| matches_any(value, &[b"http", b"https"]));
+    match given {
+        Some(given) if trusted => {
+            let given = given.to_ascii_lowercase();
+            head.set_scheme(&given);
+        }
+        _ => {
+            head.set(b"x-forwarded-proto", scheme);
+            head.set_scheme(scheme);
+        }
+    }
+}
+
+/// Private and loopback addresses are internal (RFC 1918, RFC 4193).
+fn is_internal(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00,
+    }
+}
+
+const ENVOY_ONLY: [&[u8]; 12] = [
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-upstream-alt-stat-name",
+    b"x-envoy-upstream-rq-timeout-ms",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-alt-response",
+    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-force-trace",
+    b"x-envoy-ip-tags",
+    b"x-envoy-max-retries",
+    b"x-envoy-retry-on",
+    b"x-envoy-retry-grpc-on",
+];
+
+/// Removes what only trusted callers may say.
+fn sanitize(manager: &HttpManager, head: &mut Head, internal: bool) {
+    head.remove(b"x-envoy-internal");
+    if manager.use_remote_address {
+        if internal {
+            head.push(b"x-envoy-internal", b"true");
+        } else {
+            for name in ENVOY_ONLY {
+                head.remove(name);
+            }
+            head.remove(b"x-envoy-decorator-operation");
+            head.remove(b"x-envoy-downstream-service-cluster");
+            head.remove(b"x-envoy-downstream-service-node");
+        }
+    }
+}
+
+fn client_cert(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
+    const NAME: &[u8] = b"x-forwarded-client-cert";
+    use ForwardClientCert as F;
+    match manager.forward_client_cert {
+        F::AlwaysForwardOnly => {}
+        _ if arrival.client_cert.is_none() => {
+            head.remove(NAME);
+        }
+        F::Sanitize => {
+            head.remove(NAME);
+        }
+        F::ForwardOnly => {}
+        F::AppendForward => append_list(head, NAME, arrival.client_cert.unwrap_or_default().as_bytes()),
+        F::SanitizeSet => head.set(NAME, arrival.client_cert.unwrap_or_default().as_bytes()),
+    }
+}
+
+/// Appends to the (last) comma-separated list `name`.
+fn append_list(head: &mut Head, name: &[u8], item: &[u8]) {
+    match head.get(name) {
+        None => head.push(name, item),
+        Some(first) => {
+            let mut joined = first.to_vec();
+            for value in head.all(name).skip(1) {
+                joined.push(b',');
+                joined.extend_from_slice(value);
+            }
+            joined.push(b',');
+            joined.extend_from_slice(item);
+            head.set(name, &joined);
+        }
+    }
+}
+
+/// Hop-by-hop fields out, `server` and `via` in.
+pub fn depart(manager: &HttpManager, head: &mut Head, upgraded: bool) {
+    strip_hop_by_hop(head, upgraded);
+    match manager.server_header {
+        ServerHeader::Overwrite => head.set(b"server", manager.server_name.as_bytes()),
+        ServerHeader::AppendIfAbsent if head.get_known(Known::Server).is_none() => {
+            head.push(b"server", manager.server_name.as_bytes());
+        }
+        ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &manager.via {
+        append_list(head, b"via", via.as_bytes());
+    }
+}

@@ -1,0 +1,4 @@
+//! Retries and ejection: decisions about failures.
+
+pub mod outlier;
+pub mod retry;

@@ -1,0 +1,126 @@
+//! Chooses the virtual host by name and the first route that matches.
+
+use super::matching;
+use crate::head::Head;
+use model::route::{Domains, Forward, Route, RouteTable, Target, VirtualHost, WeightedCluster};
+use std::sync::Arc;
+
+/// The route a request takes.
+#[derive(Clone, Copy)]
+pub struct Choice<'t> {
+    pub host: &'t VirtualHost,
+    pub route: &'t Route,
+}
+
+/// The first matching route; `random` decides runtime fractions (uniform over all of `u64`).
+pub fn choose<'t>(table: &'t RouteTable, head: &Head, random: u64) -> Option<Choice<'t>> {
+    let host = virtual_host(table, head.authority())?;
+    let route = host.routes.iter().find(|route| matching::matches(&route.matches, head, random))?;
+    Some(Choice { host, route })
+}
+
+/// Exact name first, then the longest suffix wildcard, the longest prefix wildcard, then `*`.
+pub fn virtual_host<'t>(table: &'t RouteTable, authority: &[u8]) -> Option<&'t VirtualHost> {
+    let mut buffer = [0u8; 256];
+    let authority = if table.ignore_port_in_host { without_port(authority) } else { authority };
+    let index = if authority.len() <= buffer.len() {
+        let lower = &mut buffer[..authority.len()];
+        lower.copy_from_slice(authority);
+        lower.make_ascii_lowercase();
+        lookup(&table.domains, lower)
+    } else {
+        lookup(&table.domains, &authority.to_ascii_lowercase())
+    };
+    index.map(|index| &table.virtual_hosts[index])
+}
+
+fn lookup(domains: &Domains, host: &[u8]) -> Option<usize> {
+    let exact = std::str::from_utf8(host).ok().and_then(|host| domains.exact.get(host).copied());
+    exact
+        .or_else(|| {
+            let suffix = |(text, _): &&(Box<str>, usize)| host.len() > text.len() && host.ends_with(text.as_bytes());
+            domains.suffix.iter().find(suffix).map(|(_, index)| *index)
+        })
+        .or_else(|| {
+            let prefix = |(text, _): &&(Box<str>, usize)| host.len() > text.len() && host.starts_with(text.as_bytes());
+            domains.prefix.iter().find(prefix).map(|(_, index)| *index)
+        })
+        .or(domains.any)
+}
+
+/// `host:port` without the port; IPv6 literals keep their brackets.
+pub fn without_port(authority: &[u8]) -> &[u8] {
+    match memchr::memrchr(b':', authority) {
+        Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) && !ends_inside_brackets(authority, at) => {
+            &authority[..at]
+        }
+        _ => authority,
+    }
+}
+
+fn ends_inside_brackets(authority: &[u8], colon: usize) -> bool {
+    authority.first() == Some(&b'[') && memchr::memchr(b']', authority).is_none_or(|close| close > colon)
+}
+
+/// The cluster a forwarding route sends to, and the weighted entry it came from.
+pub fn pick_cluster<'t>(
+    forward: &'t Forward,
+    head: &Head,
+    random: u64,
+) -> Option<(Arc<str>, Option<&'t WeightedCluster>)> {
+    match &forward.target {
+        Target::Cluster(name) => Some((name.clone(), None)),
+        Target::ClusterHeader(header) => {
+            let name = head.get(header.as_bytes()).filter(|name| !name.is_empty())?;
+            Some((std::str::from_utf8(name).ok()?.into(), None))
+        }
+        Target::Weighted(weighted) => {
+            let given = weighted
+                .header_name
+                .as_ref()
+                .and_then(|name| std::str::from_utf8(head.get(name.as_bytes())?).ok()?.parse::<u64>().ok());
+            let mut point = given.unwrap_or(random) % weighted.total;
+            for cluster in &weighted.clusters {
+                if point < u64::from(cluster.weight) {
+                    return Some((cluster.name.clone(), Some(cluster)));
+                }
+                point -= u64::from(cluster.weight);
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        for (authority, wanted) in
+            [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b"), ("", "")]
+        {
+            assert_eq!(without_port(authority.as_bytes()), wanted.as_bytes(), "{authority}");
+        }
+    }
+
+    #[test]
+    fn wildcard_precedence() {
+        let mut domains = Domains::default();
+        domains.exact.insert("www.a.com".into(), 0);
+        domains.suffix = vec![("-x.a.com".into(), 1), (".a.com".into(), 2)];
+        domains.prefix = vec![("www.".into(), 3)];
+        domains.any = Some(4);
+        for (host, wanted) in [
+            ("www.a.com", 0),
+            ("q-x.a.com", 1),
+            ("b.a.com", 2),
+            ("www.b.org", 3),
+            (".a.com", 4),
+            ("www.", 4),
+            ("else", 4),
+        ] {
+            assert_eq!(lookup(&domains, host.as_bytes()), Some(wanted), "{host}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Does a route match a request? (`route.v3.RouteMatch`)
+
+use crate::head::Head;
+use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher};
+use model::route::{PathMatch, RouteMatch};
+use std::borrow::Cow;
+
+/// All conditions hold; `random` decides the runtime fraction.
+pub fn matches(wanted: &RouteMatch, head: &Head, random: u64) -> bool {
+    path(&wanted.path, head)
+        && wanted.headers.iter().all(|matcher| header(matcher, head))
+        && (!wanted.grpc_only || head.is_grpc())
+        && (wanted.query.is_empty() || wanted.query.iter().all(|matcher| query(matcher, head.query().unwrap_or(b""))))
+        && wanted.fraction_ppm.is_none_or(|ppm| random % 1_000_000 < u64::from(ppm))
+}
+
+fn path(wanted: &PathMatch, head: &Head) -> bool {
+    if let PathMatch::Connect = wanted {
+        return head.method() == b"CONNECT";
+    }
+    if head.method() == b"CONNECT" && head.path().is_empty() {
+        return false;
+    }
+    let path = head.path_only();
+    match wanted {
+        PathMatch::Prefix { prefix, ignore_case } => {
+            // A prefix is compared with the whole path, query included, as Envoy does.
+            starts_with(head.path(), prefix.as_bytes(), *ignore_case)
+        }
+        PathMatch::Exact { path: wanted, ignore_case } => equal(path, wanted.as_bytes(), *ignore_case),
+        PathMatch::SeparatedPrefix { prefix, ignore_case } => {
+            starts_with(path, prefix.as_bytes(), *ignore_case)
+                && (path.len() == prefix.len() || path[prefix.len()] == b'/')
+        }
+        PathMatch::Regex(regex) => regex.is_match(path),
+        PathMatch::Connect => false,
+    }
+}
+
+fn starts_with(path: &[u8], prefix: &[u8], ignore_case: bool) -> bool {
+    path.len() >= prefix.len() && equal(&path[..prefix.len()], prefix, ignore_case)
+}
+
+fn equal(left: &[u8], right: &[u8], ignore_case: bool) -> bool {
+    if ignore_case { left.eq_ignore_ascii_case(right) } else { left == right }
+}
+
+/// The value a matcher sees: pseudo headers by name, several values joined by commas.
+pub fn header_value<'h>(head: &'h Head, name: &'h str) -> Option<Cow<'h, [u8]>> {
+    let pseudo = match name {
+        ":method" => head.method(),
+        ":path" => head.path(),
+        ":authority" | "host" => head.authority(),
+        ":scheme" => head.scheme(),
+        ":status" => return (head.status != 0).then(|| head.status.to_string().into_bytes().into()),
+        name => {
+            let mut values = head.all(name.as_bytes());
+            let first = values.next()?;
+            return match values.next() {
+                None => Some(Cow::Borrowed(first)),
+                Some(second) => {
+                    let mut joined = [first, second].join(&b","[..]);
+                    for value in values {
+                        joined.push(b',');
+                        joined.extend_from_slice(value);
+                    }
+                    Some(Cow::Owned(joined))
+                }
+            };
+        }
+    };
+    (!pseudo.is_empty()).then_some(Cow::Borrowed(pseudo))
+}
+
+/// One header condition.
+pub fn header(wanted: &HeaderMatcher, head: &Head) -> bool {
+    let value = header_value(head, &wanted.name);
+    if let HeaderKind::Present(present) = wanted.kind {
+        let is_there = value.is_some() || wanted.treat_missing_as_empty;
+        return (is_there == present) != wanted.invert;
+    }
+    let value = match value {
+        Some(value) => value,
+        None if wanted.treat_missing_as_empty => Cow::Borrowed(&b""[..]),
+        // A missing header never matches, unless the condition is inverted.
+        None => return wanted.invert,
+    };
+    let matched = match &wanted.kind {
+        HeaderKind::Present(_) => true,
+        HeaderKind::String(matcher) => matcher.matches(&value),
+        HeaderKind::Range { start, end } => std::str::from_utf8(&value)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .is_some_and(|number| (*start..*end).contains(&number)),
+    };
+    matched != wanted.invert
+}
+
+fn query(wanted: &QueryMatcher, query: &[u8]) -> bool {
+    let value = query.split(|&byte| byte == b'&').find_map(|pair| {
+        let at = memchr::memchr(b'=', pair);
+        let name = &pair[..at.unwrap_or(pair.len())];
+        (name == wanted.name.as_bytes()).then(|| at.map_or(&b""[..], |at| &pair[at + 1..]))
+    });
+    match &wanted.kind {
+        QueryKind::Present(present) => value.is_some() == *present,
+        QueryKind::String(matcher) => value.is_some_and(|value| matcher.matches(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::matcher::{StringMatcher, full_match_regex};
+
+    fn request(path: &str, headers: &[(&str, &str)]) -> Head {
+        let mut head = Head::default();
+        head.set_method(b"GET");
+        head.set_path(path.as_bytes());
+        for (name, value) in headers {
+            head.push(name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    fn at(path: PathMatch) -> RouteMatch {
+        RouteMatch { path, headers: vec![], query: vec![], grpc_only: false, fraction_ppm: None }
+    }
+
+    #[test]
+    fn paths() {
+        let prefix = at(PathMatch::Prefix { prefix: "/a".into(), ignore_case: false });
+        let exact = at(PathMatch::Exact { path: "/a".into(), ignore_case: true });
+        let separated = at(PathMatch::SeparatedPrefix { prefix: "/a".into(), ignore_case: false });
+        let regex = at(PathMatch::Regex(full_match_regex("/a|/b+").unwrap()));
+        for (path, wanted) in [
+            ("/a", [true, true, true, true]),
+            ("/A", [false, true, false, false]),
+            ("/ab", [true, false, false, false]),
+            ("/a/b?x", [true, false, true, false]),
+            ("/a?x", [true, true, true, true]),
+            ("/bb", [false, false, false, true]),
+        ] {
+            let head = request(path, &[]);
+            let found = [&prefix, &exact, &separated, &regex].map(|m| matches(m, &head, 0));
+            assert_eq!(found, wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn headers() {
+        let matcher = |kind, invert| HeaderMatcher { name: "x".into(), kind, invert, treat_missing_as_empty: false };
+        let one = request("/", &[("X", "5")]);
+        let none = request("/", &[]);
+        let two = request("/", &[("x", "a"), ("X", "b")]);
+        let exact = |text| HeaderKind::String(StringMatcher::exact(text));
+        assert!(header(&matcher(exact("5"), false), &one));
+        assert!(!header(&matcher(exact("5"), true), &one));
+        assert!(header(&matcher(exact("5"), true), &none));
+        assert!(header(&matcher(exact("a,b"), false), &two));
+        assert!(header(&matcher(HeaderKind::Range { start: 5, end: 6 }, false), &one));
+        assert!(!header(&matcher(HeaderKind::Range { start: 4, end: 5 }, false), &one));
+        assert!(header(&matcher(HeaderKind::Present(false), false), &none));
+        assert!(!header(&matcher(HeaderKind::Present(true), true), &two));
+    }
+
+    #[test]
+    fn queries() {
+        let matcher = |kind| QueryMatcher { name: "q".into(), kind };
+        assert!(query(&matcher(QueryKind::Present(true)), b"a=1&q"));
+        assert!(!query(&matcher(QueryKind::Present(true)), b"a=q"));
+        assert!(query(&matcher(QueryKind::String(StringMatcher::exact("1"))), b"q=1&q=2"));
+        assert!(!query(&matcher(QueryKind::String(StringMatcher::exact("2"))), b"q=1&q=2"));
+    }
+}

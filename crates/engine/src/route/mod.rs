@@ -1,0 +1,8 @@
+//! From a request head to a route and what the route makes of the request.
+
+pub mod choose;
+pub mod matching;
+pub mod redirect;
+pub mod rewrite;
+
+pub use choose::{Choice, choose, pick_cluster, virtual_host};
