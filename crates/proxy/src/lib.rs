@@ -1,1 +1,8 @@
-//! The data plane's I/O shell; flow/ is the spine, read it first.
+//! The data plane's I/O shell; `flow` is the spine, read it first.
+//!
+//! Modules stand in reading order: each may import only those below it.
+
+pub mod accept;
+pub mod http;
+pub mod io;
+pub mod telemetry;
