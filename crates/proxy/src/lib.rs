@@ -3,6 +3,11 @@
 //! Modules stand in reading order: each may import only those below it.
 
 pub mod accept;
+pub mod flow;
 pub mod http;
 pub mod io;
+pub mod state;
+pub mod tcp;
 pub mod telemetry;
+pub mod tls;
+pub mod upstream;

@@ -181,7 +181,8 @@ async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Answer
                 if refusal == Refusal::DownstreamGone || matches!(refusal, Refusal::BadRequest(_)) {
                     return Err(refusal);
                 }
-                let stale_retry = stale && !journey.fresh && call.body.can_rewind() && retry::idempotent(call.request.method());
+                let stale_retry =
+                    stale && !journey.fresh && call.body.can_rewind() && retry::idempotent(call.request.method());
                 if stale_retry {
                     // The upstream closed an idle connection as we used it (RFC 9112 section 9.3.1): not a failure.
                     journey.fresh = true;
@@ -441,7 +442,8 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
     if exchange.body().is_done() {
         return (Framing::None, false);
     }
-    let length = call.response.get_known(Known::ContentLength).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let length =
+        call.response.get_known(Known::ContentLength).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let framing = match length {
         Some(length) => Framing::Length(length),
         None if call.info.protocol == Protocol::Http10 => Framing::Close,

@@ -6,7 +6,7 @@ use super::watch::Watch;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::{Framing, Limits, Reader, Received, Writer, reader::HeadRead};
 use crate::io::{Io, SharedIo};
-use crate::state::{HttpService, Worker};
+use crate::state::{HttpService, Membership, Worker};
 use engine::Head;
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use engine::request;
@@ -31,6 +31,7 @@ struct Connection<'c> {
     response: Head,
     watch: Watch,
     limits: Limits,
+    membership: Membership,
 }
 
 pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &ConnectionFacts, io: Io) {
@@ -47,6 +48,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         response: Head::default(),
         watch: Watch::default(),
         limits: Limits { head: manager.max_head_bytes, fields: manager.max_headers },
+        membership: service.drain.join(),
     };
     let mut served: u32 = 0;
     loop {
@@ -75,7 +77,7 @@ impl Connection<'_> {
     async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
         let timeouts = self.service.manager.timeouts;
         self.watch.set_idle(timeouts.idle, Instant::now());
-        let mut drain = std::pin::pin!(self.worker.drain_started());
+        let drain = &self.membership;
         let (reader, request, watch, limits) = (&mut self.reader, &mut self.request, &mut self.watch, &self.limits);
         let mut begun = false;
         let read = poll_fn(|cx: &mut Context<'_>| {
@@ -91,7 +93,7 @@ impl Connection<'_> {
                 return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok(None) });
             }
             // An idle connection has nothing to finish.
-            if !begun && served > 0 && drain.as_mut().poll(cx).is_ready() {
+            if !begun && served > 0 && drain.poll_started(cx).is_ready() {
                 return Poll::Ready(Ok(None));
             }
             Poll::Pending

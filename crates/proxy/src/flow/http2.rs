@@ -38,6 +38,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
         service.stats.downstream_cx_protocol_error.inc();
         return;
     };
+    let membership = service.drain.join();
     let active = Rc::new(Cell::new(0u32));
     let mut draining = false;
     let idle = service.manager.timeouts.idle;
@@ -56,7 +57,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
                 }
                 None => return,
             },
-            () = worker.drain_started(), if !draining => {
+            () = membership.started(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
             }

@@ -91,7 +91,7 @@ impl Responder<'_> {
 /// Sends the response head. `framing` is how the body is delimited for an HTTP/1 client; for HTTP/2 `None` ends the
 /// stream.
 pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Result<(), Refusal> {
-    let draining = call.worker.draining();
+    let draining = call.service.drain.started();
     let upgraded = call.response.status == 101;
     call.info.status = call.response.status;
     match &mut call.responder {
@@ -237,8 +237,14 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal) -> Ended {
     }
     proxy_status(call, refusal);
     finish_head(call, None);
-    if let (Refusal::BadRequest(_) | Refusal::HeadTooLarge | Refusal::UnsupportedTransferCoding | Refusal::UpgradeRequired
-    | Refusal::RequestTimeout, Responder::H1 { keep_alive, .. }) = (refusal, &mut call.responder)
+    if let (
+        Refusal::BadRequest(_)
+        | Refusal::HeadTooLarge
+        | Refusal::UnsupportedTransferCoding
+        | Refusal::UpgradeRequired
+        | Refusal::RequestTimeout,
+        Responder::H1 { keep_alive, .. },
+    ) = (refusal, &mut call.responder)
     {
         *keep_alive = false;
     }

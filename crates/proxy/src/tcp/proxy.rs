@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &ConnectionFacts, io: Io) {
+    let _membership = service.drain.join();
     let stats = &service.stats;
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();

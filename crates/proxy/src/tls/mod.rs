@@ -75,11 +75,11 @@ pub fn facts(stream: &server::TlsStream<Socket>) -> TlsFacts {
     let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
     let mut facts = TlsFacts { version, cipher: cipher.trim_start_matches("TLS13_").into(), ..TlsFacts::default() };
     if let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) {
-        if let Ok(names) = identity::tls::peer_names(certificate) {
+        if let Ok(names) = identity::peer_names(certificate) {
             facts.peer_uris = names.uris.iter().map(|uri| uri.as_str().into()).collect();
             facts.peer_subject = names.subject.as_str().into();
         }
-        facts.peer_hash = identity::tls::fingerprint(certificate).into();
+        facts.peer_hash = identity::fingerprint(certificate).into();
     }
     facts
 }

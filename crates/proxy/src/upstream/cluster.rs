@@ -238,9 +238,8 @@ fn best_priority(all: &[Rc<Host>], assignment: &Assignment) -> Vec<Rc<Host>> {
     priorities.sort_unstable();
     priorities.dedup();
     let at = |priority: u32| -> Vec<Rc<Host>> {
-        let endpoints = || {
-            assignment.localities.iter().filter(|l| l.priority == priority).flat_map(|l| l.endpoints.iter())
-        };
+        let endpoints =
+            || assignment.localities.iter().filter(|l| l.priority == priority).flat_map(|l| l.endpoints.iter());
         all.iter().filter(|host| endpoints().any(|endpoint| *endpoint == host.endpoint)).cloned().collect()
     };
     priorities

@@ -31,7 +31,12 @@ pub struct Connected {
 pub type Offer<'a> = &'a [&'a [u8]];
 
 /// Connects within the cluster's connect timeout, TLS handshake included.
-pub async fn connect(cluster: &Cluster, host: &Host, offer: Offer<'_>, server_name: &str) -> Result<Connected, ConnectError> {
+pub async fn connect(
+    cluster: &Cluster,
+    host: &Host,
+    offer: Offer<'_>,
+    server_name: &str,
+) -> Result<Connected, ConnectError> {
     let stats = &cluster.stats;
     let started = Instant::now();
     stats.upstream_cx_total.inc();
@@ -76,8 +81,12 @@ async fn open(
         }
         Address::Unix(path) => (Socket::unix(UnixStream::connect(path).await.map_err(refused)?), None),
     };
-    let ClientTransport::Tls(tls) = cluster.transport(&host.endpoint) else {
-        return Ok((Io::Plain(socket), local));
+    let tls = match cluster.transport(&host.endpoint) {
+        ClientTransport::Plain => return Ok((Io::Plain(socket), local)),
+        ClientTransport::Tls(tls) => tls,
+        ClientTransport::Broken(reason) => {
+            return Err(ConnectError { refusal: Refusal::UpstreamTlsFailure, reason: (*reason).into() });
+        }
     };
     match tls.connect(socket, offer, server_name).await {
         Ok(stream) => {

@@ -143,7 +143,14 @@ impl Exchange {
                 let to_head = head.method() == b"HEAD";
                 let sent_before = connection.writer.sent;
                 let connection = *connection;
-                Ok(Exchange::H1(Box::new(H1Exchange { connection, reused, to_head, keep_alive: false, upgrade, sent_before })))
+                Ok(Exchange::H1(Box::new(H1Exchange {
+                    connection,
+                    reused,
+                    to_head,
+                    keep_alive: false,
+                    upgrade,
+                    sent_before,
+                })))
             }
             Acquired::H2(mut connection) => {
                 let mut request = convert::to_request(head).map_err(|_| Refusal::UpstreamProtocolError)?;
@@ -194,16 +201,14 @@ impl Exchange {
     /// The response head.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Refusal>> {
         match self {
-            Exchange::H1(h1) => {
-                match ready!(h1.connection.reader.poll_response(cx, head, &LIMITS, h1.to_head)) {
-                    Ok(HeadRead::Head(received)) => {
-                        h1.keep_alive = received.keep_alive && !(h1.upgrade && head.status == 101);
-                        Poll::Ready(Ok(()))
-                    }
-                    Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
-                    Err(_) => Poll::Ready(Err(Refusal::UpstreamProtocolError)),
+            Exchange::H1(h1) => match ready!(h1.connection.reader.poll_response(cx, head, &LIMITS, h1.to_head)) {
+                Ok(HeadRead::Head(received)) => {
+                    h1.keep_alive = received.keep_alive && !(h1.upgrade && head.status == 101);
+                    Poll::Ready(Ok(()))
                 }
-            }
+                Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
+                Err(_) => Poll::Ready(Err(Refusal::UpstreamProtocolError)),
+            },
             Exchange::H2(h2) => match ready!(Pin::new(&mut h2.response).poll(cx)) {
                 Ok(answer) => {
                     let (parts, body) = answer.into_parts();
