@@ -112,14 +112,18 @@ impl Watch {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_nearest_deadline_rings() {
-        let start = tokio::time::Instant::now().into_std();
+        let start = Instant::now();
         let mut watch = Watch::default();
-        watch.set_route(start, Duration::from_secs(15));
-        assert!(tokio::time::timeout(Duration::from_millis(1), watch.expired()).await.is_err());
-        watch.set_attempt(Duration::ZERO);
+        watch.set_route(start, Duration::from_secs(60));
+        watch.set_duration(start, Duration::from_secs(90));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(watch.poll(&mut cx).is_pending());
+        watch.set_attempt(Duration::from_millis(5));
+        assert_eq!(watch.expired().await, Alarm::Attempt);
         watch.clear();
-        assert!(tokio::time::timeout(Duration::from_secs(60), watch.expired()).await.is_err());
+        assert!(watch.poll(&mut cx).is_pending());
+        assert!(watch.next().is_none());
     }
 }

@@ -27,7 +27,6 @@ pub async fn run(downstream: End, upstream: End, idle: Duration) -> Moved {
     let (down_io, up_io) = (downstream.io.clone(), upstream.io.clone());
     let mut up = Direction::new(downstream.early);
     let mut down = Direction::new(upstream.early);
-    let mut moved = Moved::default();
     loop {
         let before = (up.moved, down.moved);
         let both = poll_fn(|cx| {
@@ -46,9 +45,8 @@ pub async fn run(downstream: End, upstream: End, idle: Duration) -> Moved {
             tokio::time::timeout(idle, both).await.is_ok()
         };
         let still = (up.moved, down.moved) == before;
-        moved = Moved { up: up.moved, down: down.moved, idle: !done && still };
         if done || still {
-            return moved;
+            return Moved { up: up.moved, down: down.moved, idle: !done && still };
         }
     }
 }
