@@ -6,6 +6,7 @@
 
 pub mod ca;
 pub mod csr;
+pub mod fingerprint;
 pub mod names;
 pub mod rotation;
 pub mod spiffe;
@@ -14,6 +15,7 @@ mod verify;
 
 pub use ca::{Authority, CaError, Svid};
 pub use csr::{CsrError, KeyAndCsr};
+pub use fingerprint::fingerprint;
 pub use names::{PeerNames, peer_names};
 pub use rotation::Rotation;
 pub use spiffe::{SpiffeId, SpiffeIdError};

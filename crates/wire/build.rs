@@ -1,0 +1,132 @@
+//! Copies the descriptor set that `envoy-types` ships, without comments and positions, to where `schema` embeds it.
+//!
+//! The crate does not export the file, so it is looked up among the sources that Cargo unpacked.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `FileDescriptorSet.file`.
+const FILE: u64 = 1;
+/// `FileDescriptorProto.source_code_info`.
+const SOURCE_CODE_INFO: u64 = 9;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let source = sources_of("envoy-types").join("src/generated/types.bin");
+    println!("cargo::rerun-if-changed={}", source.display());
+    let set = fs::read(&source).unwrap_or_else(|error| {
+        panic!("{}: {error}; envoy-types 0.7 keeps its descriptor set there", source.display());
+    });
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("envoy.bin");
+    fs::write(&out, without_source_info(&set)).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+}
+
+/// The source directory of a dependency. The registry's cache is looked at first: `cargo metadata` wants every
+/// package of the lock file downloaded, also those that this build does not need.
+fn sources_of(package: &str) -> PathBuf {
+    let cargo = env::var_os("CARGO").expect("Cargo sets CARGO");
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let cached = home.and_then(|home| cached(&home.join("registry/src"), package));
+    cached.unwrap_or_else(|| from_metadata(&cargo, package))
+}
+
+/// `registry/src/INDEX/PACKAGE-VERSION`, the version being the lock file's.
+fn cached(registry: &Path, package: &str) -> Option<PathBuf> {
+    let folder = format!("{package}-{}", locked_version(package)?);
+    let indexes = fs::read_dir(registry).ok()?.flatten();
+    indexes.map(|index| index.path().join(&folder)).find(|path| path.is_dir())
+}
+
+fn locked_version(package: &str) -> Option<String> {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    let lock = manifest.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| path.is_file())?;
+    let text = fs::read_to_string(lock).ok()?;
+    let (_, after) = text.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    Some(after.split('"').next()?.to_string())
+}
+
+/// The way for vendored and patched sources.
+fn from_metadata(cargo: &OsStr, package: &str) -> PathBuf {
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--filter-platform"])
+        .arg(env::var_os("TARGET").expect("Cargo sets TARGET"))
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run `cargo metadata`: {error}"));
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`cargo metadata` failed: {problem}");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("`cargo metadata` writes JSON");
+    let found = metadata["packages"].as_array().into_iter().flatten().find(|entry| entry["name"] == package);
+    let path = found.and_then(|entry| entry["manifest_path"].as_str());
+    let path = path.unwrap_or_else(|| panic!("`cargo metadata` lists no package `{package}`"));
+    Path::new(path).parent().expect("a manifest lies in a directory").to_path_buf()
+}
+
+fn without_source_info(set: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(set.len());
+    for (number, file) in fields(set) {
+        assert_eq!(number, FILE, "a FileDescriptorSet holds nothing but files");
+        let kept: Vec<_> = fields(file).filter(|(number, _)| *number != SOURCE_CODE_INFO).collect();
+        let length: usize = kept.iter().map(|(number, value)| field_len(*number, value)).sum();
+        put_varint(&mut out, FILE << 3 | 2);
+        put_varint(&mut out, length as u64);
+        for (number, value) in kept {
+            put_varint(&mut out, number << 3 | 2);
+            put_varint(&mut out, value.len() as u64);
+            out.extend_from_slice(value);
+        }
+    }
+    out
+}
+
+/// The length-delimited fields of a message; descriptors of files need no others but packed or repeated integers
+/// (`public_dependency`, `weak_dependency`), which are not used for anything here.
+fn fields(mut message: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    std::iter::from_fn(move || {
+        while !message.is_empty() {
+            let tag = take_varint(&mut message);
+            match tag & 7 {
+                0 => _ = take_varint(&mut message),
+                2 => {
+                    let length = take_varint(&mut message) as usize;
+                    let (value, rest) = message.split_at(length);
+                    message = rest;
+                    return Some((tag >> 3, value));
+                }
+                other => panic!("unexpected wire type {other} in a file descriptor"),
+            }
+        }
+        None
+    })
+}
+
+fn field_len(number: u64, value: &[u8]) -> usize {
+    let mut head = Vec::new();
+    put_varint(&mut head, number << 3 | 2);
+    put_varint(&mut head, value.len() as u64);
+    head.len() + value.len()
+}
+
+fn take_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first().expect("a varint ends before its message does");
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
