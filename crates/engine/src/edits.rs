@@ -1,11 +1,11 @@
 //! Applies configured header edits to a head (`headers_to_add`, `headers_to_remove`).
 
-use crate::format::{self, Context};
 use crate::head::Head;
+use model::format::Format;
 use model::header::{AddHeader, AppendAction, Edits};
 
-/// Removes, then adds. `with` makes the context for formats from the head as it stands at that moment.
-pub fn apply(edits: &Edits, head: &mut Head, with: impl for<'h> Fn(&'h Head) -> Context<'h>, scratch: &mut Vec<u8>) {
+/// Removes, then adds. `render` evaluates a format against the head as it stands at that moment.
+pub fn apply(edits: &Edits, head: &mut Head, render: impl Fn(&Head, &Format, &mut Vec<u8>), scratch: &mut Vec<u8>) {
     for name in &edits.remove {
         head.remove(name.as_bytes());
     }
@@ -13,7 +13,7 @@ pub fn apply(edits: &Edits, head: &mut Head, with: impl for<'h> Fn(&'h Head) -> 
         scratch.clear();
         match add.value.as_literal() {
             Some(text) => scratch.extend_from_slice(text.as_bytes()),
-            None => format::render(&add.value, &with(head), "", scratch),
+            None => render(head, &add.value, scratch),
         }
         add_one(add, head, scratch);
     }

@@ -1,1 +1,5 @@
-//! What every process needs: logging, metrics registry, admin HTTP, drain, signals.
+//! What every process needs: logging, signals, and a small HTTP server for administration.
+
+pub mod http;
+pub mod log;
+pub mod signals;

@@ -1,0 +1,94 @@
+//! Listening sockets.
+
+use model::Address;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+/// A socket that accepts.
+pub enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A listening TCP socket. With `reuse_port` every worker has one of its own and the kernel spreads connections.
+pub fn tcp(address: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Binds `address`, replacing a stale Unix socket file.
+pub fn unix(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        // Nobody answers: the file is left over from a process that ended.
+        let _ = std::fs::remove_file(path);
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A bound socket on its way to a worker.
+pub enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Bound {
+    pub fn bind(address: &Address, backlog: u32, reuse_port: bool) -> io::Result<Bound> {
+        match address {
+            Address::Tcp(address) => tcp(*address, backlog, reuse_port).map(Bound::Tcp),
+            Address::Unix(path) => unix(path).map(Bound::Unix),
+        }
+    }
+
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(_) => None,
+        }
+    }
+
+    pub fn try_clone(&self) -> io::Result<Bound> {
+        match self {
+            Bound::Tcp(listener) => listener.try_clone().map(Bound::Tcp),
+            Bound::Unix(listener) => listener.try_clone().map(Bound::Unix),
+        }
+    }
+
+    /// Registers with the current runtime.
+    pub fn into_acceptor(self) -> io::Result<Acceptor> {
+        match self {
+            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Acceptor::Tcp),
+            Bound::Unix(listener) => UnixListener::from_std(listener).map(Acceptor::Unix),
+        }
+    }
+}
+
+/// Where the client meant to go before a redirect rule sent it here (`SO_ORIGINAL_DST`).
+pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let socket = socket2::SockRef::from(stream);
+    let local = stream.local_addr().ok()?;
+    let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    found.ok()?.as_socket().map(canonical)
+}
+
+/// IPv4-mapped IPv6 addresses as IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, v6.port())),
+            None => SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0)),
+        },
+        v4 => v4,
+    }
+}

@@ -1,0 +1,306 @@
+//! Answers: the upstream's response head made ready for the client, and the proxy's own replies.
+
+use super::call::{Call, Ended};
+use crate::http::body::Sink;
+use crate::http::h1::encode::{self, ResponseOptions};
+use crate::http::h1::{Framing, Writer};
+use crate::http::h2::{H2Sink, convert};
+use bytes::Bytes;
+use engine::edits;
+use engine::format::{self, Context};
+use engine::head::{Head, Known};
+use engine::info::Protocol;
+use engine::request;
+use engine::route::Choice;
+use h2::server::SendResponse;
+use model::Refusal;
+use model::header::Edits;
+use model::route::{DirectResponse, RouteTable, WeightedCluster};
+use std::task::{self, Poll};
+
+/// The configuration levels whose header edits apply, most specific last to be found.
+#[derive(Clone, Copy)]
+pub struct Levels<'t> {
+    pub table: &'t RouteTable,
+    pub choice: Choice<'t>,
+    pub weighted: Option<&'t WeightedCluster>,
+}
+
+impl<'t> Levels<'t> {
+    /// In the order in which Envoy applies them.
+    pub fn each(&self, pick: impl Fn(&'t model::header::HeaderEdits) -> &'t Edits, mut apply: impl FnMut(&'t Edits)) {
+        let levels = [
+            self.weighted.map(|cluster| &cluster.edits),
+            Some(&self.choice.route.edits),
+            Some(&self.choice.host.edits),
+            Some(&self.table.edits),
+        ];
+        let levels = levels.into_iter().flatten().map(pick).filter(|edits| !edits.is_empty());
+        if self.table.most_specific_wins {
+            let mut ordered: Vec<_> = levels.collect();
+            ordered.reverse();
+            ordered.into_iter().for_each(apply);
+        } else {
+            levels.for_each(&mut apply);
+        }
+    }
+}
+
+/// Where the response goes.
+pub enum Responder<'c> {
+    H1 { writer: &'c mut Writer, keep_alive: bool, started: bool },
+    H2 { respond: SendResponse<Bytes>, sink: Option<H2Sink> },
+}
+
+impl Responder<'_> {
+    /// The response head was sent: nothing else can be answered any more.
+    pub fn started(&self) -> bool {
+        match self {
+            Responder::H1 { started, .. } => *started,
+            Responder::H2 { sink, .. } => sink.is_some(),
+        }
+    }
+
+    /// Where the response body goes, once the head was sent.
+    pub fn sink(&mut self) -> Sink<'_> {
+        match self {
+            Responder::H1 { writer, .. } => Sink::H1(writer),
+            Responder::H2 { sink, .. } => sink.as_mut().map_or(Sink::Discard, Sink::H2),
+        }
+    }
+
+    /// The client has gone: its stream was reset. (HTTP/1 clients are watched by their reader.)
+    pub fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match self {
+            Responder::H1 { .. } => Poll::Pending,
+            Responder::H2 { sink: Some(sink), .. } => sink.poll_reset(cx),
+            Responder::H2 { respond, sink: None } => respond.poll_reset(cx).map(|_| ()),
+        }
+    }
+
+    /// `100 Continue`: the client may send its body.
+    pub async fn send_continue(&mut self) {
+        if let Responder::H1 { writer, .. } = self {
+            writer.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            // If the client is gone, reading its body will tell.
+            let _ = std::future::poll_fn(|cx| writer.poll_flush(cx)).await;
+        }
+    }
+}
+
+/// Sends the response head. `framing` is how the body is delimited for an HTTP/1 client; for HTTP/2 `None` ends the
+/// stream.
+pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Result<(), Refusal> {
+    let draining = call.service.drain.started();
+    let upgraded = call.response.status == 101;
+    call.info.status = call.response.status;
+    match &mut call.responder {
+        Responder::H1 { writer, keep_alive, started } => {
+            *keep_alive &= framing != Framing::Close && !draining;
+            if draining {
+                call.service.stats.downstream_cx_drain_close.inc();
+            }
+            let options = ResponseOptions {
+                framing,
+                close: !*keep_alive && !upgraded,
+                say_keep_alive: call.info.protocol == Protocol::Http10,
+                upgraded,
+                keep_length,
+            };
+            encode::response(call.response, &options, writer.out());
+            writer.start_body(framing);
+            *started = true;
+        }
+        Responder::H2 { respond, sink } => {
+            let end = framing == Framing::None;
+            let response = convert::to_response(call.response).map_err(|_| Refusal::UpstreamProtocolError)?;
+            let stream = respond.send_response(response, end).map_err(|_| Refusal::DownstreamGone)?;
+            *sink = Some(H2Sink::new(stream, end));
+        }
+    }
+    Ok(())
+}
+
+/// Applies what the routes and the connection manager say about response heads.
+pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
+    let upgraded = call.response.status == 101;
+    request::depart(&call.service.manager, call.response, upgraded);
+    if call.response.get_known(Known::Date).is_none() {
+        call.worker.with_date(|date| call.response.push(b"date", date));
+    }
+    if call.service.manager.always_set_request_id_in_response
+        && let Some(id) = call.request.get(b"x-request-id")
+    {
+        call.response.set(b"x-request-id", id);
+    }
+    let Some(levels) = levels else { return };
+    let Call { request, response, info, connection, .. } = call;
+    let mut scratch = Vec::new();
+    levels.each(
+        |edits| &edits.response,
+        |edits| {
+            apply_response(edits, request, response, info, connection, &mut scratch);
+        },
+    );
+}
+
+fn apply_response(
+    edits: &Edits,
+    request: &Head,
+    response: &mut Head,
+    info: &engine::StreamInfo,
+    connection: &engine::info::ConnectionFacts,
+    scratch: &mut Vec<u8>,
+) {
+    edits::apply(
+        edits,
+        response,
+        |response, add, out| {
+            let context = Context { request, response: Some(response), trailers: None, info, connection };
+            format::render(add, &context, "", out);
+        },
+        scratch,
+    );
+}
+
+/// A redirect to `location`.
+pub async fn redirect(
+    call: &mut Call<'_>,
+    status: u16,
+    location: Vec<u8>,
+    levels: Option<&Levels<'_>>,
+) -> Result<Ended, Refusal> {
+    call.info.details = "direct_response";
+    call.response.clear();
+    call.response.status = status;
+    call.response.push(b"location", &location);
+    finish_head(call, levels);
+    reply(call, b"").await
+}
+
+/// The body the route gives.
+pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Levels<'_>) -> Result<Ended, Refusal> {
+    call.info.details = "direct_response";
+    call.response.clear();
+    call.response.status = direct.status;
+    call.info.status = direct.status;
+    let mut body = direct.body.to_vec();
+    if let Some(format) = &direct.format {
+        body.clear();
+        let Call { request, response, info, connection, .. } = call;
+        let context = Context { request, response: Some(response), trailers: None, info, connection };
+        format::render(format, &context, "-", &mut body);
+    }
+    if !body.is_empty() {
+        call.response.push(b"content-type", b"text/plain");
+    }
+    finish_head(call, Some(levels));
+    reply(call, &body).await
+}
+
+/// The proxy's own answer to a request it cannot or will not forward.
+pub async fn refuse(call: &mut Call<'_>, refusal: Refusal) -> Ended {
+    call.info.refusal = Some(refusal);
+    let stats = &call.service.stats;
+    match refusal {
+        Refusal::RouteNotFound => stats.no_route.inc(),
+        Refusal::ClusterNotFound(_) => stats.no_cluster.inc(),
+        Refusal::HeadTooLarge => stats.downstream_rq_too_large.inc(),
+        Refusal::RequestTimeout => stats.downstream_rq_timeout.inc(),
+        Refusal::StreamIdleTimeout => stats.downstream_rq_idle_timeout.inc(),
+        Refusal::DownstreamGone => stats.downstream_rq_rx_reset.inc(),
+        _ => {}
+    }
+    if call.responder.started() || refusal == Refusal::DownstreamGone {
+        return cut(call);
+    }
+    let explained = refusal.explain();
+    call.response.clear();
+    let grpc = call.request.is_grpc();
+    call.response.status = if grpc { 200 } else { explained.http };
+    call.info.status = call.response.status;
+    let mut body = if grpc { Vec::new() } else { explained.body.as_bytes().to_vec() };
+    if grpc {
+        call.response.push(b"content-type", b"application/grpc");
+        call.response.push(b"grpc-status", explained.grpc.to_string().as_bytes());
+        if !explained.body.is_empty() {
+            call.response.push(b"grpc-message", explained.body.replace(' ', "%20").as_bytes());
+        }
+    } else if let Some(format) = &call.service.manager.local_reply_body {
+        body.clear();
+        let Call { request, response, info, connection, .. } = call;
+        let context = Context { request, response: Some(response), trailers: None, info, connection };
+        format::render(format, &context, "-", &mut body);
+    }
+    if !body.is_empty() {
+        call.response.push(b"content-type", b"text/plain");
+    }
+    proxy_status(call, refusal);
+    finish_head(call, None);
+    if let (
+        Refusal::BadRequest(_)
+        | Refusal::HeadTooLarge
+        | Refusal::UnsupportedTransferCoding
+        | Refusal::UpgradeRequired
+        | Refusal::RequestTimeout,
+        Responder::H1 { keep_alive, .. },
+    ) = (refusal, &mut call.responder)
+    {
+        *keep_alive = false;
+    }
+    reply(call, &body).await.unwrap_or_else(|_| cut(call))
+}
+
+/// `Proxy-Status` (RFC 9209), when the connection manager asks for it.
+fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
+    let Some(config) = &call.service.manager.proxy_status else { return };
+    let explained = refusal.explain();
+    let mut value = format!("{}; error={}", config.proxy_name, explained.proxy_status);
+    if !config.remove_details {
+        value.push_str("; details=\"");
+        value.push_str(explained.details);
+        if !config.remove_response_flags {
+            value.push_str("; ");
+            value.push_str(explained.flag);
+        }
+        value.push('"');
+    }
+    call.response.set(b"proxy-status", value.as_bytes());
+}
+
+/// The response cannot be completed: the client must notice.
+fn cut(call: &mut Call<'_>) -> Ended {
+    if let Responder::H2 { sink, respond } = &mut call.responder {
+        match sink {
+            Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),
+            None => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        }
+    }
+    call.service.stats.downstream_rq_tx_reset.inc();
+    Ended::Close
+}
+
+/// Sends `call.response` with a complete body.
+async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
+    let to_head = call.request.method() == b"HEAD";
+    let framing = if to_head || body.is_empty() { Framing::None } else { Framing::Length(body.len() as u64) };
+    let keep_length = to_head && !body.is_empty();
+    let is_h2 = matches!(call.responder, Responder::H2 { .. });
+    if keep_length || (is_h2 && !body.is_empty()) {
+        call.response.set(b"content-length", body.len().to_string().as_bytes());
+    }
+    send_head(call, framing, keep_length)?;
+    let Call { responder, info, body: request_body, .. } = call;
+    let mut sink = responder.sink();
+    let mut left = if framing == Framing::None { &[][..] } else { body };
+    info.bytes_sent += left.len() as u64;
+    while !left.is_empty() {
+        let write = std::future::poll_fn(|cx| sink.poll_write(cx, left)).await;
+        left = &left[write.map_err(|_| Refusal::DownstreamGone)?..];
+    }
+    sink.finish(None).map_err(|_| Refusal::DownstreamGone)?;
+    std::future::poll_fn(|cx| sink.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
+    // A request body that nobody read makes the connection useless for another request.
+    let reusable = request_body.is_done() && matches!(responder, Responder::H1 { keep_alive: true, .. });
+    Ok(if reusable { Ended::Reusable } else { Ended::Close })
+}

@@ -1,0 +1,129 @@
+//! The deadlines of one request behind a single timer. Moving a deadline further away costs nothing: the timer
+//! goes off early, looks, and sleeps again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// The route's timeout.
+    Route,
+    /// The timeout of this attempt.
+    Attempt,
+    /// Nothing moved in either direction.
+    Idle,
+    /// The request's longest duration.
+    Duration,
+}
+
+#[derive(Default)]
+pub struct Watch {
+    timer: Option<(Pin<Box<Sleep>>, Instant)>,
+    route: Option<Instant>,
+    attempt: Option<Instant>,
+    duration: Option<Instant>,
+    idle: Duration,
+    last_move: Option<Instant>,
+}
+
+impl Watch {
+    /// Forgets all deadlines; the timer stays for the next request.
+    pub fn clear(&mut self) {
+        self.route = None;
+        self.attempt = None;
+        self.duration = None;
+        self.idle = Duration::ZERO;
+        self.last_move = None;
+    }
+
+    pub fn set_route(&mut self, start: Instant, timeout: Duration) {
+        self.route = (!timeout.is_zero()).then(|| start + timeout);
+    }
+
+    pub fn set_attempt(&mut self, timeout: Duration) {
+        self.attempt = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+    }
+
+    pub fn set_duration(&mut self, start: Instant, timeout: Duration) {
+        self.duration = (!timeout.is_zero()).then(|| start + timeout);
+    }
+
+    pub fn set_idle(&mut self, timeout: Duration, now: Instant) {
+        self.idle = timeout;
+        self.last_move = Some(now);
+    }
+
+    /// Something moved.
+    pub fn touch(&mut self) {
+        if !self.idle.is_zero() {
+            self.last_move = Some(Instant::now());
+        }
+    }
+
+    fn next(&self) -> Option<(Instant, Alarm)> {
+        let idle = self.last_move.filter(|_| !self.idle.is_zero()).map(|moved| moved + self.idle);
+        [
+            (self.route, Alarm::Route),
+            (self.attempt, Alarm::Attempt),
+            (self.duration, Alarm::Duration),
+            (idle, Alarm::Idle),
+        ]
+        .into_iter()
+        .filter_map(|(at, alarm)| at.map(|at| (at, alarm)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
+        let Some((due, alarm)) = self.next() else { return Poll::Pending };
+        loop {
+            match &mut self.timer {
+                None => {
+                    self.timer = Some((Box::pin(tokio::time::sleep_until(due.into())), due));
+                }
+                Some((timer, armed)) => {
+                    if *armed > due {
+                        timer.as_mut().reset(due.into());
+                        *armed = due;
+                    }
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if Instant::now() >= due {
+                        self.timer = None;
+                        return Poll::Ready(alarm);
+                    }
+                    timer.as_mut().reset(due.into());
+                    *armed = due;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next deadline.
+    pub async fn expired(&mut self) -> Alarm {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_nearest_deadline_rings() {
+        let start = Instant::now();
+        let mut watch = Watch::default();
+        watch.set_route(start, Duration::from_secs(60));
+        watch.set_duration(start, Duration::from_secs(90));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(watch.poll(&mut cx).is_pending());
+        watch.set_attempt(Duration::from_millis(5));
+        assert_eq!(watch.expired().await, Alarm::Attempt);
+        watch.clear();
+        assert!(watch.poll(&mut cx).is_pending());
+        assert!(watch.next().is_none());
+    }
+}

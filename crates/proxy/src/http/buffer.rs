@@ -1,0 +1,115 @@
+//! Read buffers, lent by a pool per worker so that idle connections hold none.
+
+use crate::io::SharedIo;
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+/// Bytes of a fresh buffer.
+pub const INITIAL: usize = 16 * 1024;
+/// Spare buffers kept per worker.
+const SPARES: usize = 64;
+
+thread_local! {
+    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take() -> Vec<u8> {
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; INITIAL])
+}
+
+fn give(buffer: Vec<u8>) {
+    if buffer.len() == INITIAL {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < SPARES {
+                pool.push(buffer);
+            }
+        });
+    }
+}
+
+/// Received bytes that were not consumed yet.
+#[derive(Default)]
+pub struct Buffer {
+    data: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Reads once. Grows by doubling when full; the caller bounds what it lets accumulate. 0 is the end.
+    pub fn poll_fill(&mut self, io: &SharedIo, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.data.is_empty() {
+            self.data = take();
+        }
+        self.make_room();
+        match io.poll_read(cx, &mut self.data[self.end..]) {
+            Poll::Pending => {
+                self.release_if_empty();
+                Poll::Pending
+            }
+            ready => {
+                let count = ready!(ready)?;
+                self.end += count;
+                Poll::Ready(Ok(count))
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.end < self.data.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.data.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        } else {
+            self.data.resize(self.data.len() * 2, 0);
+        }
+    }
+
+    /// Grows the space for one read, for bodies that keep coming.
+    pub fn widen(&mut self, size: usize) {
+        if self.data.len() < size {
+            self.data.resize(size, 0);
+        }
+    }
+
+    pub fn release_if_empty(&mut self) {
+        if self.is_empty() && !self.data.is_empty() {
+            give(std::mem::take(&mut self.data));
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if !self.data.is_empty() {
+            give(std::mem::take(&mut self.data));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Tables of well-formed and malformed heads.
+
+use super::*;
+
+const LIMITS: Limits = Limits { head: 60 * 1024, fields: 100 };
+
+fn parse(raw: &str) -> Result<(Received, Head), Refusal> {
+    let mut scanned = 0;
+    let end = head_end(raw.as_bytes(), &mut scanned)?.ok_or(Refusal::BadRequest(BadRequest::Syntax))?;
+    let mut head = Head::default();
+    let received = request(&raw.as_bytes()[..end], &mut head, &LIMITS)?;
+    Ok((received, head))
+}
+
+#[test]
+fn well_formed() {
+    let (received, head) = parse("POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+    assert_eq!(received.framing, Framing::Length(5));
+    assert!(received.keep_alive);
+    assert_eq!((head.method(), head.path(), head.authority()), (&b"POST"[..], &b"/a?b"[..], &b"x"[..]));
+    let (received, head) = parse("GET http://y:80/p HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(!received.keep_alive && received.absolute);
+    assert_eq!((head.path(), head.authority()), (&b"/p"[..], &b"y:80"[..]));
+    let (_, head) = parse("GET http://y?q HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(head.path(), b"/?q");
+    let (received, _) = parse("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n").unwrap();
+    assert_eq!(received.framing, Framing::Chunked);
+    let (received, _) = parse("GET / HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    assert!(!received.keep_alive);
+}
+
+#[test]
+fn malformed() {
+    use BadRequest as B;
+    let bad = |kind| Refusal::BadRequest(kind);
+    for (raw, refusal) in [
+        ("GET / HTTP/1.1\nHost: x\n\n", bad(B::BareLineFeed)),
+        ("GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", bad(B::BareLineFeed)),
+        ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", bad(B::ObsoleteFold)),
+        ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", bad(B::Syntax)),
+        ("GET / HTTP/1.1\r\nHost: x\r\nA\0: b\r\n\r\n", bad(B::Syntax)),
+        ("GET / HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", bad(B::Syntax)),
+        ("GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", bad(B::Syntax)),
+        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", bad(B::Syntax)),
+        ("GET /\r\nHost: x\r\n\r\n", bad(B::Syntax)),
+        ("G T / HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::Syntax)),
+        ("GET path HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
+        ("GET * HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
+        ("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", bad(B::BadHost)),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            bad(B::LengthAndChunked),
+        ),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", bad(B::BadLength)),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", bad(B::BadLength)),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", bad(B::BadLength)),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", bad(B::BadLength)),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Refusal::UnsupportedTransferCoding),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Refusal::UnsupportedTransferCoding,
+        ),
+    ] {
+        assert_eq!(parse(raw).unwrap_err(), refusal, "{raw:?}");
+    }
+}
+
+#[test]
+fn incomplete_heads_wait() {
+    let mut scanned = 0;
+    assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: x\r\n", &mut scanned), Ok(None));
+    assert_eq!(scanned, 25);
+    assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &mut scanned), Ok(Some(27)));
+}
+
+#[test]
+fn responses() {
+    let parse = |raw: &str, to_head| {
+        let mut head = Head::default();
+        response(raw.as_bytes(), &mut head, &LIMITS, to_head).map(|received| (received.framing, received.keep_alive))
+    };
+    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", false), Ok((Framing::Length(3), true)));
+    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true), Ok((Framing::None, true)));
+    assert_eq!(parse("HTTP/1.1 200 OK\r\n\r\n", false), Ok((Framing::Close, false)));
+    assert_eq!(parse("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", false), Ok((Framing::None, true)));
+    assert!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", false).is_err());
+    assert!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", false).is_err());
+    assert!(parse("hello\r\n\r\n", false).is_err());
+}

@@ -1,0 +1,128 @@
+//! The writing half of an HTTP/1 connection: small pieces are gathered, large ones go out as they are.
+
+use super::parse::Framing;
+use crate::io::SharedIo;
+use std::io;
+use std::io::Write as _;
+use std::task::{Context, Poll, ready};
+
+/// Gathered bytes beyond which nothing more is taken until they are out.
+const FULL: usize = 16 * 1024;
+/// Data at least this long is written straight from its own buffer.
+const DIRECT: usize = 4 * 1024;
+/// Output buffers that grew beyond this are not kept.
+const KEEP: usize = 32 * 1024;
+
+pub struct Writer {
+    io: SharedIo,
+    out: Vec<u8>,
+    written: usize,
+    framing: Framing,
+    /// Total bytes handed to the socket.
+    pub sent: u64,
+}
+
+impl Writer {
+    pub fn new(io: SharedIo) -> Self {
+        Writer { io, out: Vec::new(), written: 0, framing: Framing::None, sent: 0 }
+    }
+
+    pub fn io(&self) -> &SharedIo {
+        &self.io
+    }
+
+    /// Where heads are encoded to.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// How the body that follows is delimited.
+    pub fn start_body(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.out.len() - self.written >= FULL
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.out.len() == self.written
+    }
+
+    /// Takes body data; returns how much was taken. `Pending` until earlier bytes are out.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_full() {
+            ready!(self.poll_flush(cx))?;
+        }
+        match self.framing {
+            Framing::None => Poll::Ready(Ok(data.len())),
+            Framing::Chunked => {
+                let count = data.len().min(FULL);
+                // Writing to a Vec cannot fail.
+                let _ = write!(self.out, "{count:x}\r\n");
+                self.out.extend_from_slice(&data[..count]);
+                self.out.extend_from_slice(b"\r\n");
+                Poll::Ready(Ok(count))
+            }
+            Framing::Length(_) | Framing::Close if data.len() >= DIRECT => {
+                if !self.is_empty() {
+                    // Gather the head with the first data into one packet.
+                    let count = data.len().min(DIRECT);
+                    self.out.extend_from_slice(&data[..count]);
+                    if count < data.len() {
+                        ready_or_go_on(self.poll_flush(cx))?;
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                let count = ready!(self.io.poll_write(cx, data))?;
+                self.sent += count as u64;
+                Poll::Ready(Ok(count))
+            }
+            Framing::Length(_) | Framing::Close => {
+                self.out.extend_from_slice(data);
+                Poll::Ready(Ok(data.len()))
+            }
+        }
+    }
+
+    /// The body is complete.
+    pub fn finish_body(&mut self) {
+        if self.framing == Framing::Chunked {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.framing = Framing::None;
+    }
+
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            let count = ready!(self.io.poll_write(cx, &self.out[self.written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+            self.sent += count as u64;
+        }
+        self.written = 0;
+        if self.out.capacity() > KEEP {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
+        }
+        self.io.poll_flush(cx)
+    }
+
+    /// Gives the output buffer back while the connection is idle.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+}
+
+/// A flush that cannot finish now goes on with the next call.
+fn ready_or_go_on(flushed: Poll<io::Result<()>>) -> io::Result<()> {
+    match flushed {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}

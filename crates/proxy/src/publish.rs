@@ -1,0 +1,192 @@
+//! Hands snapshots to the workers: binds what is new, prepares TLS once, sends everyone the same.
+
+use crate::accept::listen::Bound;
+use crate::state::adopt::Update;
+use crate::telemetry::Registry;
+use crate::tls::prepare::Preparer;
+use crate::worker::{self, ClusterReport, Command, Sockets};
+use model::listener::Listener;
+use model::{Address, Snapshot};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A listener whose sockets could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listener `{listener}` cannot listen on {address}: {error}")]
+pub struct ListenError {
+    pub listener: Arc<str>,
+    pub address: Address,
+    pub error: io::Error,
+}
+
+/// Where a listener really listens.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    pub configured: Vec<Address>,
+    pub reuse_port: bool,
+    /// With the port that was chosen where 0 was asked for.
+    pub actual: Vec<Address>,
+}
+
+pub struct Publisher {
+    registry: Arc<Registry>,
+    workers: Vec<worker::Handle>,
+    preparer: Preparer,
+    listening: HashMap<Arc<str>, Listening>,
+    current: Arc<Snapshot>,
+}
+
+impl Publisher {
+    /// Starts `concurrency` workers; they are pinned when there is one per CPU.
+    pub fn start(concurrency: usize, registry: Arc<Registry>) -> io::Result<Publisher> {
+        let cpus = worker::usable_cpus();
+        let pin = concurrency > 1 && concurrency == cpus.len();
+        let spawn = |index: usize| worker::spawn(index, registry.clone(), pin.then(|| cpus[index]));
+        let workers = (0..concurrency.max(1)).map(spawn).collect::<io::Result<Vec<_>>>()?;
+        Ok(Publisher {
+            registry,
+            workers,
+            preparer: Preparer::default(),
+            listening: HashMap::new(),
+            current: Arc::default(),
+        })
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub fn current(&self) -> &Arc<Snapshot> {
+        &self.current
+    }
+
+    pub fn listening(&self) -> &HashMap<Arc<str>, Listening> {
+        &self.listening
+    }
+
+    /// Publishes `snapshot`. A listener that cannot bind is left out, its old version too, and reported.
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> Vec<ListenError> {
+        let mut errors = Vec::new();
+        let mut sockets: Vec<Sockets> = self.workers.iter().map(|_| Sockets::new()).collect();
+        self.listening.retain(|name, _| snapshot.listeners.contains_key(name));
+        for (name, listener) in &snapshot.listeners {
+            let addresses = addresses(listener);
+            let known = self.listening.get(name);
+            if known.is_some_and(|l| l.configured == addresses && l.reuse_port == listener.reuse_port) {
+                continue;
+            }
+            match self.bind(listener, &addresses, &mut sockets) {
+                Ok(actual) => {
+                    let listening = Listening { configured: addresses, reuse_port: listener.reuse_port, actual };
+                    self.listening.insert(name.clone(), listening);
+                }
+                Err(error) => {
+                    self.listening.remove(name);
+                    errors.push(error);
+                }
+            }
+        }
+        let mut snapshot = snapshot.clone();
+        if !errors.is_empty() {
+            let mut without = (*snapshot).clone();
+            for error in &errors {
+                without.listeners.remove(&error.listener);
+            }
+            snapshot = Arc::new(without);
+        }
+        self.send(snapshot, sockets);
+        errors
+    }
+
+    /// Files behind certificates may have changed: prepares TLS anew for the current snapshot.
+    pub fn renew_tls(&mut self) {
+        let none = self.workers.iter().map(|_| Sockets::new()).collect();
+        self.send(self.current.clone(), none);
+    }
+
+    fn send(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<Sockets>) {
+        let transports = Arc::new(self.preparer.prepare(&snapshot));
+        for (worker, sockets) in self.workers.iter().zip(sockets) {
+            let update = Update { snapshot: snapshot.clone(), transports: transports.clone() };
+            worker.send(Command::Update(Box::new(update), sockets));
+        }
+        self.current = snapshot;
+    }
+
+    fn bind(
+        &self,
+        listener: &Listener,
+        addresses: &[Address],
+        sockets: &mut [Sockets],
+    ) -> Result<Vec<Address>, ListenError> {
+        let mut actual = Vec::new();
+        let failed =
+            |address: &Address, error| ListenError { listener: listener.name.clone(), address: address.clone(), error };
+        let mut bound: Vec<Vec<Bound>> = sockets.iter().map(|_| Vec::new()).collect();
+        for address in addresses {
+            let shared = !listener.reuse_port || matches!(address, Address::Unix(_));
+            let first = Bound::bind(address, listener.backlog, !shared).map_err(|error| failed(address, error))?;
+            let real = first.local().map_or_else(|| address.clone(), Address::Tcp);
+            for worker in bound.iter_mut().skip(1) {
+                let another = if shared { first.try_clone() } else { Bound::bind(&real, listener.backlog, true) };
+                worker.push(another.map_err(|error| failed(address, error))?);
+            }
+            bound[0].push(first);
+            actual.push(real);
+        }
+        for (sockets, bound) in sockets.iter_mut().zip(bound) {
+            sockets.insert(listener.name.clone(), bound);
+        }
+        Ok(actual)
+    }
+
+    /// The TCP address of a listener, for messages and tests.
+    pub fn address_of(&self, listener: &str) -> Option<SocketAddr> {
+        self.listening.get(listener)?.actual.first()?.tcp()
+    }
+
+    /// What every worker knows of its clusters.
+    pub async fn report(&self) -> Vec<Vec<ClusterReport>> {
+        let mut answers = Vec::new();
+        for worker in &self.workers {
+            let (ask, answer) = oneshot::channel();
+            worker.send(Command::Report(ask));
+            answers.push(answer);
+        }
+        let mut reports = Vec::new();
+        for answer in answers {
+            reports.push(answer.await.unwrap_or_default());
+        }
+        reports
+    }
+
+    /// Stops accepting and waits until connections have finished, at most `limit`.
+    pub async fn drain(&self, limit: Duration) {
+        let mut done = Vec::new();
+        for worker in &self.workers {
+            let (sender, receiver) = oneshot::channel();
+            worker.send(Command::Drain(sender));
+            done.push(receiver);
+        }
+        let all = async {
+            for receiver in done {
+                let _ = receiver.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+
+    pub fn stop(&mut self) {
+        for worker in &mut self.workers {
+            worker.join();
+        }
+    }
+}
+
+fn addresses(listener: &Listener) -> Vec<Address> {
+    std::iter::once(&listener.address).chain(&listener.additional_addresses).cloned().collect()
+}

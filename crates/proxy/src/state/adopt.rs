@@ -1,0 +1,227 @@
+//! Takes over a new snapshot: what did not change stays, with its connections and counters.
+
+use super::drain::Drain;
+use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
+use super::worker::{Slot, Worker};
+use crate::telemetry::AccessLogger;
+use crate::telemetry::stats::Owner;
+use crate::tls::ServerTransport;
+use crate::tls::prepare::Transports;
+use crate::upstream::Cluster;
+use model::Snapshot;
+use model::access_log::AccessLog;
+use model::cluster::Discovery;
+use model::endpoint::Assignment;
+use model::http::{HttpManager, RouteSource};
+use model::listener::{FilterChain, Listener, NetworkFilter};
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What the main thread hands to every worker.
+#[derive(Clone)]
+pub struct Update {
+    pub snapshot: Arc<Snapshot>,
+    pub transports: Arc<Transports>,
+}
+
+/// A listener that needs sockets, or lost them.
+pub enum Change {
+    Added(Rc<Slot>, Arc<Listener>),
+    Removed(Rc<Slot>),
+}
+
+impl Worker {
+    /// Adopts `update`; returns the listeners whose sockets must be opened or closed.
+    pub fn adopt(&self, update: &Update) -> Vec<Change> {
+        self.adopt_clusters(update);
+        for (name, table) in &update.snapshot.routes {
+            self.routes_named(name, table);
+        }
+        self.adopt_listeners(update)
+    }
+
+    fn adopt_clusters(&self, update: &Update) {
+        let snapshot = &update.snapshot;
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.retain(|name, cluster| {
+            let stays = snapshot.clusters.contains_key(name);
+            if !stays {
+                cluster.retire();
+            }
+            stays
+        });
+        for (name, config) in &snapshot.clusters {
+            let transports = update.transports.clients.get(name).cloned().unwrap_or_default();
+            let known = clusters.get(name).filter(|cluster| cluster.config.hash == config.hash).cloned();
+            let cluster = match known {
+                Some(cluster) => {
+                    cluster.set_transports(transports);
+                    cluster
+                }
+                None => {
+                    if let Some(old) = clusters.get(name) {
+                        old.retire();
+                    }
+                    let stats = self.registry.add(Owner::Cluster(config.stat_name.clone()));
+                    let seed = self.random();
+                    let cluster = Rc::new(Cluster::new(config.clone(), stats, transports, seed));
+                    clusters.insert(name.clone(), cluster.clone());
+                    cluster
+                }
+            };
+            if let Some(assignment) = assignment(snapshot, &cluster.config.discovery, name) {
+                cluster.assign(&assignment);
+            }
+        }
+    }
+
+    fn routes_named(&self, name: &Arc<str>, table: &Arc<model::route::RouteTable>) -> Rc<Routes> {
+        let mut routes = self.routes.borrow_mut();
+        match routes.get(name) {
+            Some(known) => {
+                if !Arc::ptr_eq(&known.current(), table) {
+                    known.replace(table.clone());
+                }
+                known.clone()
+            }
+            None => {
+                let fresh = Rc::new(Routes::new(table.clone()));
+                routes.insert(name.clone(), fresh.clone());
+                fresh
+            }
+        }
+    }
+
+    fn adopt_listeners(&self, update: &Update) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut listeners = self.listeners.borrow_mut();
+        let wanted = &update.snapshot.listeners;
+        listeners.retain(|name, slot| {
+            let stays = wanted.get(name).is_some_and(|new| same_sockets(new, &slot.current.borrow().config));
+            if !stays {
+                self.leave(slot.current.borrow().clone());
+                changes.push(Change::Removed(slot.clone()));
+            }
+            stays
+        });
+        for (name, config) in wanted {
+            match listeners.get(name) {
+                Some(slot) if slot.current.borrow().config.hash == config.hash => {
+                    renew_transports(&slot.current.borrow(), update);
+                }
+                Some(slot) => {
+                    let fresh = Rc::new(self.listener(config, update));
+                    let old = slot.current.replace(fresh);
+                    self.leave(old);
+                }
+                None => {
+                    let fresh = Rc::new(self.listener(config, update));
+                    let slot = Rc::new(Slot { current: fresh.into(), tasks: Default::default() });
+                    listeners.insert(name.clone(), slot.clone());
+                    changes.push(Change::Added(slot, config.clone()));
+                }
+            }
+        }
+        changes
+    }
+
+    /// Connections of an old version finish what they have under way.
+    fn leave(&self, listener: Rc<ListenerService>) {
+        listener.drain.start();
+        self.leaving.borrow_mut().push(listener);
+    }
+
+    fn listener(&self, config: &Arc<Listener>, update: &Update) -> ListenerService {
+        let drain: Rc<Drain> = Rc::default();
+        let name = config.stat_prefix.as_deref().map_or_else(|| config.address.to_string(), str::to_string);
+        let chains = config.chains.iter().chain(&config.default_chain);
+        let chains = chains.enumerate().map(|(index, chain)| {
+            let transport = transport(update, config, index);
+            Rc::new(ChainService {
+                chain: chain.clone(),
+                transport: transport.into(),
+                kind: self.kind(chain, update, &drain),
+            })
+        });
+        ListenerService {
+            chains: chains.collect(),
+            stats: self.registry.add(Owner::Listener(name.into())),
+            config: config.clone(),
+            drain,
+        }
+    }
+
+    fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>) -> ServiceKind {
+        match &chain.filter {
+            NetworkFilter::Http(manager) => ServiceKind::Http(Rc::new(self.http(manager, update, drain))),
+            NetworkFilter::Tcp(config) => ServiceKind::Tcp(Rc::new(TcpService {
+                config: config.clone(),
+                stats: self.registry.add(Owner::Tcp(config.stat_prefix.as_ref().into())),
+                logs: self.loggers(&config.access_logs),
+                drain: drain.clone(),
+            })),
+            NetworkFilter::Close => ServiceKind::Close,
+        }
+    }
+
+    fn http(&self, manager: &Arc<HttpManager>, update: &Update, drain: &Rc<Drain>) -> HttpService {
+        let routes = match &manager.routes {
+            RouteSource::Inline(table) => Rc::new(Routes::new(table.clone())),
+            RouteSource::Rds(name) => {
+                let table = update.snapshot.routes.get(name).cloned().unwrap_or_default();
+                self.routes_named(name, &table)
+            }
+        };
+        HttpService {
+            manager: manager.clone(),
+            routes,
+            stats: self.registry.add(Owner::Http(manager.stat_prefix.as_ref().into())),
+            logs: self.loggers(&manager.access_logs),
+            drain: drain.clone(),
+        }
+    }
+
+    /// A log that cannot be opened is reported and left out; it must not stop traffic.
+    fn loggers(&self, configs: &[Arc<AccessLog>]) -> Vec<AccessLogger> {
+        let open = |config: &Arc<AccessLog>| match self.output(&config.sink) {
+            Ok(output) => Some(AccessLogger::new(config.clone(), output)),
+            Err(error) => {
+                tracing::error!(sink = ?config.sink, %error, "access log cannot be opened; its lines are lost");
+                None
+            }
+        };
+        configs.iter().filter_map(open).collect()
+    }
+}
+
+fn same_sockets(new: &Listener, old: &Listener) -> bool {
+    new.address == old.address
+        && new.additional_addresses == old.additional_addresses
+        && new.reuse_port == old.reuse_port
+}
+
+fn transport(update: &Update, listener: &Listener, chain: usize) -> ServerTransport {
+    let found = update.transports.servers.get(&listener.name).and_then(|chains| chains.get(chain));
+    found.cloned().unwrap_or(ServerTransport::Plain)
+}
+
+fn renew_transports(listener: &ListenerService, update: &Update) {
+    for (index, chain) in listener.chains.iter().enumerate() {
+        *chain.transport.borrow_mut() = transport(update, &listener.config, index);
+    }
+}
+
+/// The endpoints that belong to a cluster now; `None` while nothing is known.
+fn assignment(snapshot: &Snapshot, discovery: &Discovery, cluster: &Arc<str>) -> Option<Arc<Assignment>> {
+    match discovery {
+        Discovery::Static(assignment) => Some(assignment.clone()),
+        Discovery::StrictDns { .. } => snapshot.assignments.get(&dns_key(cluster)).cloned(),
+        Discovery::Eds(name) => snapshot.assignments.get(name).cloned(),
+    }
+}
+
+/// Where the resolver puts what it found for a STRICT_DNS cluster; no EDS name begins like this.
+pub fn dns_key(cluster: &str) -> Arc<str> {
+    format!("dns://{cluster}").into()
+}

@@ -1,0 +1,11 @@
+//! What one worker knows: its view of the configuration, its clusters, its counters. Nothing here is shared
+//! between threads but counters, which have one writer.
+
+pub mod adopt;
+pub mod drain;
+pub mod service;
+pub mod worker;
+
+pub use drain::{Drain, Membership};
+pub use service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
+pub use worker::Worker;

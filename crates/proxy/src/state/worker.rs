@@ -1,0 +1,183 @@
+//! One worker's state.
+
+use super::service::{ListenerService, Routes};
+use crate::telemetry::Registry;
+use crate::telemetry::access_log::Output;
+use crate::upstream::Cluster;
+use engine::format::Civil;
+use model::access_log::Sink;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+type Names<T> = RefCell<HashMap<Arc<str>, T, foldhash::fast::RandomState>>;
+
+pub struct Worker {
+    pub index: usize,
+    pub registry: Arc<Registry>,
+    pub(super) clusters: Names<Rc<Cluster>>,
+    pub(super) routes: Names<Rc<Routes>>,
+    pub(super) listeners: RefCell<HashMap<Arc<str>, Rc<Slot>>>,
+    /// Listener versions that were replaced or removed and still have connections.
+    pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
+    outputs: RefCell<Vec<Rc<Output>>>,
+    random: RefCell<fastrand::Rng>,
+    next_connection: Cell<u64>,
+    date: RefCell<(u64, String)>,
+}
+
+/// A listener's place: its accepting tasks take the version that is current when a connection arrives.
+pub struct Slot {
+    pub current: RefCell<Rc<ListenerService>>,
+    pub tasks: RefCell<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+impl Worker {
+    pub fn new(index: usize, registry: Arc<Registry>) -> Self {
+        Worker {
+            index,
+            registry,
+            clusters: RefCell::default(),
+            routes: RefCell::default(),
+            listeners: RefCell::default(),
+            leaving: RefCell::default(),
+            outputs: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            next_connection: Cell::new(index as u64),
+            date: RefCell::default(),
+        }
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.clusters.borrow().get(name).cloned()
+    }
+
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub fn random_unit(&self) -> f64 {
+        self.random.borrow_mut().f64()
+    }
+
+    /// Unique within the process: workers take turns.
+    pub fn next_connection_id(&self) -> u64 {
+        const MOST_WORKERS: u64 = 1024;
+        let id = self.next_connection.get();
+        self.next_connection.set(id + MOST_WORKERS);
+        id
+    }
+
+    /// A random UUID (RFC 9562 section 5.4) as text.
+    pub fn uuid(&self) -> [u8; 36] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut bytes = self.random.borrow_mut().u128(..).to_be_bytes();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (index, byte) in bytes.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            text[at] = HEX[usize::from(byte >> 4)];
+            text[at + 1] = HEX[usize::from(byte & 15)];
+            at += 2;
+        }
+        text
+    }
+
+    /// The current date as HTTP writes it (RFC 9110 section 5.6.7); made once a second.
+    pub fn with_date(&self, use_date: impl FnOnce(&[u8])) {
+        let now = crate::telemetry::unix_micros() / 1_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != now {
+            *date = (now, http_date(now));
+        }
+        use_date(date.1.as_bytes());
+    }
+
+    /// The output for `sink`, shared by all logs of this worker that write there.
+    pub fn output(&self, sink: &Sink) -> std::io::Result<Rc<Output>> {
+        let mut outputs = self.outputs.borrow_mut();
+        if let Some(known) = outputs.iter().find(|output| output.sink() == sink) {
+            return Ok(known.clone());
+        }
+        let output = Rc::new(Output::open(sink)?);
+        outputs.push(output.clone());
+        Ok(output)
+    }
+
+    pub fn flush_logs(&self) {
+        for output in self.outputs.borrow().iter() {
+            output.flush();
+        }
+    }
+
+    /// Housekeeping: ejected hosts return, idle connections close, drained listeners are forgotten.
+    pub fn tick(&self, now: Instant) {
+        for cluster in self.clusters.borrow().values() {
+            cluster.tick(now);
+        }
+        self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
+    }
+
+    pub fn each_cluster(&self, mut each: impl FnMut(&Rc<Cluster>)) {
+        for cluster in self.clusters.borrow().values() {
+            each(cluster);
+        }
+    }
+
+    /// Stops accepting; connections end when they have nothing under way.
+    pub fn start_drain(&self) {
+        for slot in self.listeners.borrow().values() {
+            for task in slot.tasks.borrow().iter() {
+                task.abort();
+            }
+            slot.current.borrow().drain.start();
+        }
+        for listener in self.leaving.borrow().iter() {
+            listener.drain.start();
+        }
+    }
+
+    /// Connections that are still open.
+    pub fn open_connections(&self) -> usize {
+        let current: usize = self.listeners.borrow().values().map(|slot| slot.current.borrow().drain.members()).sum();
+        current + self.leaving.borrow().iter().map(|listener| listener.drain.members()).sum::<usize>()
+    }
+}
+
+fn http_date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let c = Civil::from_unix(seconds);
+    format!(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+        DAYS[c.weekday as usize],
+        c.day,
+        MONTHS[c.month as usize - 1],
+        c.year,
+        c.hour,
+        c.minute,
+        c.second
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_uuids() {
+        assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        let worker = Worker::new(0, Arc::default());
+        let uuid = String::from_utf8(worker.uuid().to_vec()).unwrap();
+        assert_eq!(uuid.len(), 36);
+        assert_eq!(&uuid[14..15], "4");
+        assert_ne!(worker.uuid(), worker.uuid());
+    }
+}

@@ -1,0 +1,187 @@
+//! Opens connections: TCP or Unix, then TLS, then HTTP/2 when that is what both sides want.
+
+use super::cluster::Cluster;
+use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host};
+use crate::http::h1;
+use crate::io::{Io, SharedIo, Socket};
+use crate::tls::ClientTransport;
+use model::{Address, Refusal};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection attempt that failed.
+#[derive(Debug)]
+pub struct ConnectError {
+    pub refusal: Refusal,
+    /// For `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub reason: Box<str>,
+}
+
+/// An open connection, secured if the cluster says so.
+pub struct Connected {
+    pub io: Io,
+    pub local: Option<SocketAddr>,
+    pub guard: ConnectionGuard,
+}
+
+/// Protocols to offer by ALPN; empty uses what the cluster's TLS context says.
+pub type Offer<'a> = &'a [&'a [u8]];
+
+/// Connects within the cluster's connect timeout, TLS handshake included.
+pub async fn connect(
+    cluster: &Cluster,
+    host: &Host,
+    offer: Offer<'_>,
+    server_name: &str,
+) -> Result<Connected, ConnectError> {
+    let stats = &cluster.stats;
+    let started = Instant::now();
+    stats.upstream_cx_total.inc();
+    stats.upstream_cx_active.inc();
+    let guard = ConnectionGuard(stats.clone());
+    let attempt = open(cluster, host, offer, server_name);
+    match tokio::time::timeout(cluster.config.connect_timeout, attempt).await {
+        Ok(Ok((io, local))) => {
+            stats.upstream_cx_connect_ms.record(started.elapsed());
+            Ok(Connected { io, local, guard })
+        }
+        Ok(Err(error)) => {
+            stats.upstream_cx_connect_fail.inc();
+            Err(error)
+        }
+        Err(_) => {
+            stats.upstream_cx_connect_timeout.inc();
+            stats.upstream_cx_connect_fail.inc();
+            Err(ConnectError { refusal: Refusal::ConnectTimeout, reason: "connect timeout".into() })
+        }
+    }
+}
+
+async fn open(
+    cluster: &Cluster,
+    host: &Host,
+    offer: Offer<'_>,
+    server_name: &str,
+) -> Result<(Io, Option<SocketAddr>), ConnectError> {
+    let refused = |error: std::io::Error| ConnectError {
+        refusal: Refusal::ConnectFailure,
+        reason: format!("delayed connect error: {error}").into(),
+    };
+    let (socket, local) = match &host.address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(refused)?;
+            // Failing to tune a socket does not make it useless.
+            let _ = stream.set_nodelay(true);
+            keepalive(cluster, &stream);
+            let local = stream.local_addr().ok();
+            (Socket::tcp(stream), local)
+        }
+        Address::Unix(path) => (Socket::unix(UnixStream::connect(path).await.map_err(refused)?), None),
+    };
+    let tls = match cluster.transport(&host.endpoint) {
+        ClientTransport::Plain => return Ok((Io::Plain(socket), local)),
+        ClientTransport::Tls(tls) => tls,
+        ClientTransport::Broken(reason) => {
+            return Err(ConnectError { refusal: Refusal::UpstreamTlsFailure, reason: (*reason).into() });
+        }
+    };
+    match tls.connect(socket, offer, server_name).await {
+        Ok(stream) => {
+            cluster.stats.ssl_handshake.inc();
+            Ok((Io::Client(Box::new(stream)), local))
+        }
+        Err(error) => {
+            cluster.stats.ssl_connection_error.inc();
+            let reason = format!("TLS_error: {error}").into();
+            Err(ConnectError { refusal: Refusal::UpstreamTlsFailure, reason })
+        }
+    }
+}
+
+fn keepalive(cluster: &Cluster, stream: &TcpStream) {
+    let Some(config) = &cluster.config.tcp_keepalive else { return };
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(time) = config.time {
+        keepalive = keepalive.with_time(time);
+    }
+    if let Some(interval) = config.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(probes) = config.probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
+    cluster.stats.upstream_cx_http1_total.inc();
+    let io = SharedIo::new(connected.io);
+    H1Connection {
+        reader: h1::Reader::new(io.clone()),
+        writer: h1::Writer::new(io),
+        served: 0,
+        idle_since: Instant::now(),
+        local: connected.local,
+        _guard: connected.guard,
+    }
+}
+
+/// Starts HTTP/2; a task of the worker drives the connection until it closes.
+pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Result<H2Connection, ConnectError> {
+    cluster.stats.upstream_cx_http2_total.inc();
+    let options = &cluster.config.http2;
+    let failed = |error: h2::Error| ConnectError {
+        refusal: Refusal::UpstreamProtocolError,
+        reason: format!("HTTP/2 preface: {error}").into(),
+    };
+    let (send, connection) = h2::client::Builder::new()
+        .initial_window_size(options.initial_stream_window)
+        .initial_connection_window_size(options.initial_connection_window)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .enable_push(false)
+        .handshake(connected.io)
+        .await
+        .map_err(failed)?;
+    let shared = Rc::new(H2Shared {
+        served: Cell::new(0),
+        active: Cell::new(0),
+        closed: Cell::new(false),
+        local: connected.local,
+        idle_since: Cell::new(Instant::now()),
+    });
+    let pooled = H2Connection { send, shared: shared.clone() };
+    if !host.gone.get() {
+        host.h2.borrow_mut().push(pooled.clone());
+    }
+    let guard = connected.guard;
+    let keepalive = (options.keepalive_interval, options.keepalive_timeout);
+    tokio::task::spawn_local(async move {
+        drive(connection, keepalive).await;
+        shared.closed.set(true);
+        drop(guard);
+    });
+    Ok(pooled)
+}
+
+/// Runs the connection; pings it when configured, and gives it up when a ping is not answered.
+async fn drive(mut connection: h2::client::Connection<Io>, (interval, timeout): (Duration, Duration)) {
+    let pings = connection.ping_pong();
+    let ping = async move {
+        let Some(mut pings) = pings.filter(|_| !interval.is_zero()) else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(interval).await;
+            let answered = tokio::time::timeout(timeout, pings.ping(h2::Ping::opaque())).await;
+            if !matches!(answered, Ok(Ok(_))) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        // Its end, orderly or not, is seen by the streams on it.
+        _ = connection => {}
+        () = ping => {}
+    }
+}

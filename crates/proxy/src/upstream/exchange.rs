@@ -1,0 +1,270 @@
+//! One request and its response on one upstream connection, whichever protocol it speaks.
+
+use super::cluster::Cluster;
+use super::connect::{self, ConnectError};
+use super::host::{H1Connection, H2Connection, Host};
+use crate::http::body::{Sink, Source};
+use crate::http::h1::{Framing, Limits, encode, reader::HeadRead};
+use crate::http::h2::{H2Sink, H2Source, convert};
+use engine::head::Head;
+use engine::info::Protocol;
+use h2::client::ResponseFuture;
+use model::Refusal;
+use model::cluster::UpstreamProtocol;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Upstream heads may be as large as downstream ones by default.
+const LIMITS: Limits = Limits { head: 60 * 1024, fields: 200 };
+
+/// A connection on which the request can be sent.
+pub enum Acquired {
+    H1 { connection: Box<H1Connection>, reused: bool },
+    H2(H2Connection),
+}
+
+/// What the request needs of its connection.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    pub downstream: Protocol,
+    /// An HTTP/1.1 upgrade: only HTTP/1 carries it.
+    pub upgrade: bool,
+    /// For SNI by host.
+    pub authority: &'a str,
+    /// Do not take a pooled connection: one has just died under this request.
+    pub fresh: bool,
+}
+
+/// A pooled connection to `host`, or a new one.
+pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: Wish<'_>) -> Result<Acquired, ConnectError> {
+    const H1: &[u8] = b"http/1.1";
+    const H2: &[u8] = b"h2";
+    let h2 = match cluster.config.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Downstream => wish.downstream == Protocol::Http2,
+        UpstreamProtocol::Alpn => !wish.upgrade,
+    };
+    let either = cluster.config.protocol == UpstreamProtocol::Alpn;
+    if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection) {
+        return Ok(Acquired::H2(connection));
+    }
+    if (!h2 || either)
+        && !wish.fresh
+        && let Some(connection) = host.take_idle()
+    {
+        return Ok(Acquired::H1 { connection: Box::new(connection), reused: true });
+    }
+    limits(cluster)?;
+    let offer: &[&[u8]] = match (h2, either) {
+        (true, true) => &[H2, H1],
+        (true, false) => &[H2],
+        (false, _) => &[H1],
+    };
+    cluster.connecting.set(cluster.connecting.get() + 1);
+    let connected = connect::connect(cluster, host, offer, wish.authority).await;
+    cluster.connecting.set(cluster.connecting.get() - 1);
+    let connected = connected?;
+    let speaks_h2 = h2 && (!either || connected.io.alpn() == Some(H2));
+    if speaks_h2 {
+        return connect::http2(cluster, host, connected).await.map(Acquired::H2);
+    }
+    Ok(Acquired::H1 { connection: Box::new(connect::http1(cluster, connected)), reused: false })
+}
+
+/// Circuit breakers for connections and requests that wait for one. The figures are per worker.
+fn limits(cluster: &Cluster) -> Result<(), ConnectError> {
+    let limits = &cluster.config.limits;
+    let overflow = |reason: &str| ConnectError { refusal: Refusal::UpstreamOverflow, reason: reason.into() };
+    if cluster.stats.upstream_cx_active.get() >= u64::from(limits.max_connections) {
+        cluster.stats.upstream_cx_overflow.inc();
+        return Err(overflow("max_connections"));
+    }
+    if cluster.connecting.get() >= limits.max_pending_requests {
+        cluster.stats.upstream_rq_pending_overflow.inc();
+        return Err(overflow("max_pending_requests"));
+    }
+    Ok(())
+}
+
+/// A request under way.
+pub enum Exchange {
+    H1(Box<H1Exchange>),
+    H2(Box<H2Exchange>),
+}
+
+pub struct H1Exchange {
+    connection: H1Connection,
+    reused: bool,
+    to_head: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    sent_before: u64,
+}
+
+pub struct H2Exchange {
+    response: ResponseFuture,
+    sink: H2Sink,
+    source: Option<H2Source>,
+    stream: ActiveStream,
+}
+
+/// Counts a stream while it lives.
+struct ActiveStream(H2Connection);
+
+impl ActiveStream {
+    fn new(connection: H2Connection) -> Self {
+        let shared = &connection.shared;
+        shared.served.set(shared.served.get() + 1);
+        shared.active.set(shared.active.get() + 1);
+        ActiveStream(connection)
+    }
+}
+
+impl Drop for ActiveStream {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        shared.active.set(shared.active.get() - 1);
+        shared.idle_since.set(std::time::Instant::now());
+    }
+}
+
+impl Exchange {
+    /// Encodes the request head; nothing is flushed yet.
+    pub fn start(acquired: Acquired, head: &Head, framing: Framing, upgrade: bool) -> Result<Exchange, Refusal> {
+        match acquired {
+            Acquired::H1 { mut connection, reused } => {
+                encode::request(head, framing, upgrade, connection.writer.out());
+                connection.writer.start_body(framing);
+                connection.served += 1;
+                let to_head = head.method() == b"HEAD";
+                let sent_before = connection.writer.sent;
+                let connection = *connection;
+                Ok(Exchange::H1(Box::new(H1Exchange {
+                    connection,
+                    reused,
+                    to_head,
+                    keep_alive: false,
+                    upgrade,
+                    sent_before,
+                })))
+            }
+            Acquired::H2(mut connection) => {
+                let mut request = convert::to_request(head).map_err(|_| Refusal::UpstreamProtocolError)?;
+                if let Framing::Length(length) = framing {
+                    request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+                }
+                let end = framing == Framing::None;
+                let sent = connection.send.send_request(request, end);
+                let (response, send) = sent.map_err(|error| h2_refusal(&error))?;
+                let stream = ActiveStream::new(connection);
+                Ok(Exchange::H2(Box::new(H2Exchange { response, sink: H2Sink::new(send, end), source: None, stream })))
+            }
+        }
+    }
+
+    pub fn is_h2(&self) -> bool {
+        matches!(self, Exchange::H2(_))
+    }
+
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Exchange::H1(h1) => h1.connection.local,
+            Exchange::H2(h2) => h2.stream.0.shared.local,
+        }
+    }
+
+    /// A pooled connection that the upstream may have closed just as the request went out.
+    pub fn is_reused(&self) -> bool {
+        matches!(self, Exchange::H1(h1) if h1.reused)
+    }
+
+    /// Some byte of the request has left.
+    pub fn has_sent(&self) -> bool {
+        match self {
+            Exchange::H1(h1) => h1.connection.writer.sent > h1.sent_before,
+            Exchange::H2(_) => true,
+        }
+    }
+
+    /// Where the request body goes.
+    pub fn sink(&mut self) -> Sink<'_> {
+        match self {
+            Exchange::H1(h1) => Sink::H1(&mut h1.connection.writer),
+            Exchange::H2(h2) => Sink::H2(&mut h2.sink),
+        }
+    }
+
+    /// The response head.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Refusal>> {
+        match self {
+            Exchange::H1(h1) => match ready!(h1.connection.reader.poll_response(cx, head, &LIMITS, h1.to_head)) {
+                Ok(HeadRead::Head(received)) => {
+                    h1.keep_alive = received.keep_alive && !(h1.upgrade && head.status == 101);
+                    Poll::Ready(Ok(()))
+                }
+                Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
+                Err(_) => Poll::Ready(Err(Refusal::UpstreamProtocolError)),
+            },
+            Exchange::H2(h2) => match ready!(Pin::new(&mut h2.response).poll(cx)) {
+                Ok(answer) => {
+                    let (parts, body) = answer.into_parts();
+                    convert::from_response(&parts, head);
+                    h2.source = Some(H2Source::new(body));
+                    Poll::Ready(Ok(()))
+                }
+                Err(error) => Poll::Ready(Err(h2_refusal(&error))),
+            },
+        }
+    }
+
+    /// The response body, after the head.
+    pub fn body(&mut self) -> Source<'_> {
+        match self {
+            Exchange::H1(h1) => Source::H1(&mut h1.connection.reader),
+            Exchange::H2(h2) => h2.source.as_mut().map_or(Source::Empty, Source::H2),
+        }
+    }
+
+    /// Ends the exchange; an HTTP/1 connection in good order goes back to the pool.
+    pub fn finish(self, cluster: &Cluster, host: &Host, complete: bool) {
+        match self {
+            Exchange::H1(h1) => {
+                let H1Exchange { connection, keep_alive, .. } = *h1;
+                let most = cluster.config.max_requests_per_connection;
+                let spent = most > 0 && connection.served >= most;
+                let reader = &connection.reader;
+                let clean = reader.body_done() && connection.writer.is_empty() && !reader.has_input();
+                if complete && keep_alive && clean && !spent {
+                    host.keep_idle(connection);
+                }
+            }
+            Exchange::H2(mut h2) => {
+                if !complete {
+                    h2.sink.reset(h2::Reason::CANCEL);
+                }
+            }
+        }
+    }
+
+    /// Gives up the HTTP/1 connection to a protocol that takes over.
+    pub fn into_tunnel(self) -> Option<H1Connection> {
+        match self {
+            Exchange::H1(h1) => Some(h1.connection),
+            Exchange::H2(_) => None,
+        }
+    }
+}
+
+/// What an HTTP/2 error means for the request.
+fn h2_refusal(error: &h2::Error) -> Refusal {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Refusal::UpstreamRefusedStream,
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Refusal::UpstreamRefusedStream,
+        Some(h2::Reason::PROTOCOL_ERROR) if error.is_library() => Refusal::UpstreamProtocolError,
+        _ => Refusal::UpstreamReset,
+    }
+}

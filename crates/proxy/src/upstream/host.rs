@@ -1,0 +1,159 @@
+//! One endpoint as one worker knows it: load, health, pooled connections.
+
+use crate::http::h1;
+use bytes::Bytes;
+use engine::resilience::outlier;
+use h2::client::SendRequest;
+use model::endpoint::Endpoint;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// An idle HTTP/1 connection to a host, or one in use.
+pub struct H1Connection {
+    pub reader: h1::Reader,
+    pub writer: h1::Writer,
+    /// Requests it has served.
+    pub served: u32,
+    pub idle_since: Instant,
+    pub local: Option<SocketAddr>,
+    /// Counts the connection while it lives.
+    pub _guard: ConnectionGuard,
+}
+
+/// A shared HTTP/2 connection.
+#[derive(Clone)]
+pub struct H2Connection {
+    pub send: SendRequest<Bytes>,
+    pub shared: Rc<H2Shared>,
+}
+
+pub struct H2Shared {
+    /// Streams started.
+    pub served: Cell<u32>,
+    pub active: Cell<u32>,
+    /// No new streams: GOAWAY, error, or replaced.
+    pub closed: Cell<bool>,
+    pub local: Option<SocketAddr>,
+    pub idle_since: Cell<Instant>,
+}
+
+/// Decrements the gauge of open connections when dropped.
+pub struct ConnectionGuard(pub Arc<crate::telemetry::ClusterStats>);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.upstream_cx_active.dec();
+        self.0.upstream_cx_destroy.inc();
+    }
+}
+
+pub struct Host {
+    pub endpoint: Arc<Endpoint>,
+    pub address: model::Address,
+    /// As logs show it.
+    pub name: Arc<str>,
+    /// Requests in flight from this worker.
+    pub active: Cell<u32>,
+    pub outlier: RefCell<outlier::Record>,
+    pub idle: RefCell<Vec<H1Connection>>,
+    pub h2: RefCell<Vec<H2Connection>>,
+    pub requests: Cell<u64>,
+    pub errors: Cell<u64>,
+    /// The endpoint has left the cluster; connections are not pooled any more.
+    pub gone: Cell<bool>,
+}
+
+impl Host {
+    pub fn new(endpoint: Arc<Endpoint>, address: model::Address) -> Self {
+        let name: Arc<str> = address.to_string().into();
+        Host {
+            endpoint,
+            address,
+            name,
+            active: Cell::new(0),
+            outlier: RefCell::default(),
+            idle: RefCell::default(),
+            h2: RefCell::default(),
+            requests: Cell::new(0),
+            errors: Cell::new(0),
+            gone: Cell::new(false),
+        }
+    }
+
+    pub fn usable(&self) -> bool {
+        self.endpoint.health.usable() && !self.outlier.borrow().is_ejected()
+    }
+
+    /// The most recently used idle connection that is still open. The check costs no system call: the worker's
+    /// reactor already knows whether something arrived.
+    pub fn take_idle(&self) -> Option<H1Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut connection) = idle.pop() {
+            let mut cx = Context::from_waker(Waker::noop());
+            if connection.reader.poll_gone(&mut cx).is_pending() && !connection.reader.has_input() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub fn keep_idle(&self, mut connection: H1Connection) {
+        if !self.gone.get() {
+            connection.idle_since = Instant::now();
+            connection.writer.release();
+            self.idle.borrow_mut().push(connection);
+        }
+    }
+
+    /// An HTTP/2 connection that can take another stream now.
+    pub fn ready_h2(&self, most_requests: u32) -> Option<H2Connection> {
+        let mut connections = self.h2.borrow_mut();
+        connections.retain(|connection| {
+            !connection.shared.closed.get() && (most_requests == 0 || connection.shared.served.get() < most_requests)
+        });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut found = None;
+        connections.retain_mut(|connection| match connection.send.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => {
+                if found.is_none() {
+                    found = Some(connection.clone());
+                }
+                true
+            }
+            Poll::Ready(Err(_)) => false,
+            Poll::Pending => true,
+        });
+        found
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, now: Instant, idle_timeout: Duration) -> usize {
+        let mut closed = 0;
+        if idle_timeout.is_zero() {
+            return closed;
+        }
+        self.idle.borrow_mut().retain(|connection| {
+            let keep = now.duration_since(connection.idle_since) < idle_timeout;
+            closed += usize::from(!keep);
+            keep
+        });
+        self.h2.borrow_mut().retain(|connection| {
+            let shared = &connection.shared;
+            let keep = shared.active.get() > 0 || now.duration_since(shared.idle_since.get()) < idle_timeout;
+            closed += usize::from(!keep);
+            keep && !shared.closed.get()
+        });
+        closed
+    }
+
+    /// The endpoint left: pooled connections close, running requests finish.
+    pub fn retire(&self) {
+        self.gone.set(true);
+        self.idle.borrow_mut().clear();
+        self.h2.borrow_mut().clear();
+    }
+}

@@ -1,0 +1,219 @@
+//! Worker threads: each runs its own event loop with everything it needs, and is told of changes by messages.
+
+use crate::accept::listen::{Acceptor, Bound};
+use crate::flow::connection;
+use crate::io::Socket;
+use crate::state::adopt::{Change, Update};
+use crate::state::worker::Slot;
+use crate::state::{ListenerService, Worker};
+use crate::telemetry::Registry;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+
+/// How often logs are flushed and pools looked through.
+const TICK: Duration = Duration::from_millis(250);
+/// A failing `accept` (out of file descriptors) is tried again after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// New sockets for listeners, by name; one per address.
+pub type Sockets = HashMap<Arc<str>, Vec<Bound>>;
+
+pub enum Command {
+    Update(Box<Update>, Sockets),
+    /// Stop accepting and finish what is under way; answers when the last connection has gone.
+    Drain(oneshot::Sender<()>),
+    Report(oneshot::Sender<Vec<ClusterReport>>),
+    Stop,
+}
+
+/// A cluster's hosts as one worker sees them, for `/clusters`.
+pub struct ClusterReport {
+    pub name: Arc<str>,
+    pub hosts: Vec<HostReport>,
+}
+
+pub struct HostReport {
+    pub address: Arc<str>,
+    pub hostname: Box<str>,
+    pub requests: u64,
+    pub errors: u64,
+    pub active: u32,
+    pub weight: u32,
+    pub ejected: bool,
+    pub health: model::endpoint::Health,
+}
+
+/// The main thread's end of a worker.
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// A worker that has ended ignores commands.
+    pub fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    pub fn join(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts worker `index`, on `cpu` if given.
+pub fn spawn(index: usize, registry: Arc<Registry>, cpu: Option<usize>) -> io::Result<Handle> {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let runtime = move || {
+        if let Some(cpu) = cpu {
+            pin(cpu);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(Rc::new(Worker::new(index, registry)), inbox)),
+            Err(error) => tracing::error!(%error, "worker cannot start its event loop"),
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(runtime)?;
+    Ok(Handle { commands, thread: Some(thread) })
+}
+
+/// The CPUs this process may use.
+pub fn usable_cpus() -> Vec<usize> {
+    // SAFETY: the set is plain memory of the size given, filled by the call.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return Vec::new();
+        }
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
+/// Without pinning the worker still works, only less evenly.
+fn pin(cpu: usize) {
+    // SAFETY: as above; the call only reads the set.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut draining: Option<oneshot::Sender<()>> = None;
+    let mut slow_ticks = 0u32;
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Update(update, sockets)) => apply(&worker, &update, sockets),
+                Some(Command::Drain(done)) => {
+                    worker.start_drain();
+                    draining = Some(done);
+                }
+                Some(Command::Report(answer)) => {
+                    // Whoever asked may have gone away.
+                    let _ = answer.send(report(&worker));
+                }
+                Some(Command::Stop) | None => break,
+            },
+            _ = ticks.tick() => {
+                worker.flush_logs();
+                slow_ticks += 1;
+                if slow_ticks.is_multiple_of(4) {
+                    worker.tick(Instant::now());
+                }
+            }
+        }
+        if worker.open_connections() == 0
+            && let Some(done) = draining.take()
+        {
+            let _ = done.send(());
+        }
+    }
+    worker.flush_logs();
+}
+
+fn apply(worker: &Rc<Worker>, update: &Update, mut sockets: Sockets) {
+    for change in worker.adopt(update) {
+        match change {
+            Change::Removed(slot) => {
+                for task in slot.tasks.borrow().iter() {
+                    task.abort();
+                }
+            }
+            Change::Added(slot, listener) => {
+                for bound in sockets.remove(&listener.name).unwrap_or_default() {
+                    match bound.into_acceptor() {
+                        Ok(acceptor) => {
+                            let task = tokio::task::spawn_local(accept(worker.clone(), slot.clone(), acceptor));
+                            slot.tasks.borrow_mut().push(task);
+                        }
+                        Err(error) => tracing::error!(listener = %listener.name, %error, "cannot listen"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
+    loop {
+        let accepted = match &acceptor {
+            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                // Failing to tune a socket does not make it useless.
+                let _ = stream.set_nodelay(true);
+                Socket::tcp(stream)
+            }),
+            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| Socket::unix(stream)),
+        };
+        match accepted {
+            Ok(socket) => {
+                let service = slot.current.borrow().clone();
+                tokio::task::spawn_local(serve(worker.clone(), service, socket));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
+    let stats = service.stats.clone();
+    stats.downstream_cx_total.inc();
+    stats.downstream_cx_active.inc();
+    connection::serve(worker, service, socket).await;
+    stats.downstream_cx_active.dec();
+    stats.downstream_cx_destroy.inc();
+}
+
+fn report(worker: &Worker) -> Vec<ClusterReport> {
+    let mut reports = Vec::new();
+    worker.each_cluster(|cluster| {
+        let hosts = cluster.hosts();
+        let hosts = hosts.all.iter().map(|host| HostReport {
+            address: host.name.clone(),
+            hostname: host.endpoint.hostname.clone(),
+            requests: host.requests.get(),
+            errors: host.errors.get(),
+            active: host.active.get(),
+            weight: host.endpoint.weight,
+            ejected: host.outlier.borrow().is_ejected(),
+            health: host.endpoint.health,
+        });
+        reports.push(ClusterReport { name: cluster.config.name.clone(), hosts: hosts.collect() });
+    });
+    reports
+}

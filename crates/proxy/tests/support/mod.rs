@@ -1,0 +1,277 @@
+//! A proxy in this process in front of a backend that answers with what it was told.
+#![allow(unreachable_pub, dead_code, reason = "each test file uses its own part")]
+
+use model::address::Address;
+use model::cluster::{Cluster, Discovery, LbPolicy, Limits, UpstreamProtocol};
+use model::endpoint::{Assignment, Endpoint, EndpointTarget, LocalityEndpoints};
+use model::header::HeaderEdits;
+use model::http::*;
+use model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter};
+use model::route::*;
+use model::snapshot::Snapshot;
+use proxy::publish::Publisher;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        target: EndpointTarget::Address(Address::Tcp(address)),
+        weight: 1,
+        health: Default::default(),
+        hostname: "".into(),
+        lb_metadata: vec![],
+        socket_match: vec![],
+    })
+}
+
+pub fn cluster(name: &str, backends: &[SocketAddr], protocol: UpstreamProtocol) -> Arc<Cluster> {
+    let endpoints = backends.iter().map(|address| endpoint(*address)).collect();
+    let locality = LocalityEndpoints { endpoints, ..Default::default() };
+    let assignment = Assignment { localities: vec![locality], overprovisioning_factor: 140 };
+    Arc::new(Cluster {
+        name: name.into(),
+        stat_name: name.into(),
+        discovery: Discovery::Static(Arc::new(assignment)),
+        policy: LbPolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(2),
+        protocol,
+        http2: Http2Options::default(),
+        tls: None,
+        tls_matches: vec![],
+        limits: Limits::default(),
+        outlier: None,
+        idle_timeout: Duration::from_secs(60),
+        max_requests_per_connection: 0,
+        tcp_keepalive: None,
+        close_connections_on_host_removal: false,
+        buffer_limit: 1 << 20,
+        panic_threshold: 50.0,
+        hash: 1,
+    })
+}
+
+pub fn forward(cluster: &str) -> Forward {
+    Forward {
+        target: Target::Cluster(cluster.into()),
+        path_rewrite: PathRewrite::None,
+        host_rewrite: HostRewrite::None,
+        append_x_forwarded_host: false,
+        timeout: Duration::from_secs(5),
+        idle_timeout: None,
+        retry: None,
+        upgrades: vec![],
+        cluster_not_found_status: 503,
+    }
+}
+
+pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager {
+    let matches = RouteMatch {
+        path: PathMatch::Prefix { prefix: "/".into(), ignore_case: false },
+        headers: vec![],
+        query: vec![],
+        grpc_only: false,
+        fraction_ppm: None,
+    };
+    let route = Route { name: "all".into(), matches, action, edits: HeaderEdits::default() };
+    let host = VirtualHost { name: "all".into(), routes: vec![route], ..Default::default() };
+    let domains = Domains { any: Some(0), ..Default::default() };
+    let table = RouteTable { virtual_hosts: vec![host], domains, ..Default::default() };
+    let mut manager = HttpManager {
+        stat_prefix: "test".into(),
+        codec: Codec::Auto,
+        routes: RouteSource::Inline(Arc::new(table)),
+        access_logs: vec![],
+        server_name: "ripstop".into(),
+        server_header: ServerHeader::Overwrite,
+        via: None,
+        use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        skip_xff_append: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        suppress_envoy_headers: false,
+        respect_expected_rq_timeout: false,
+        start_child_span: false,
+        path: PathOptions::default(),
+        strip_matching_host_port: false,
+        strip_any_host_port: false,
+        strip_trailing_host_dot: false,
+        underscores: UnderscoresAction::Allow,
+        max_head_bytes: 60 * 1024,
+        max_headers: 100,
+        http1: Http1Options::default(),
+        http2: Http2Options::default(),
+        timeouts: ManagerTimeouts::default(),
+        upgrades: vec!["websocket".into()],
+        stream_error_on_invalid: false,
+        proxy_status: None,
+        local_reply_body: None,
+        set_current_client_cert_details: ClientCertDetails::default(),
+        forward_client_cert: ForwardClientCert::Sanitize,
+    };
+    change(&mut manager);
+    manager
+}
+
+pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
+    let chain = FilterChain {
+        name: "".into(),
+        matches: ChainMatch::default(),
+        tls: None,
+        transport_connect_timeout: Duration::ZERO,
+        filter,
+        hash: 1,
+    };
+    Arc::new(Listener {
+        name: "in".into(),
+        address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
+        additional_addresses: vec![],
+        stat_prefix: None,
+        chains: vec![Arc::new(chain)],
+        default_chain: None,
+        inspect_tls: false,
+        inspect_http: false,
+        original_dst: false,
+        listener_filters_timeout: Duration::from_secs(1),
+        buffer_limit: 1 << 20,
+        reuse_port: true,
+        backlog: 128,
+        access_logs: vec![],
+        hash: 1,
+    })
+}
+
+/// A running proxy; stops when dropped.
+pub struct Proxy {
+    publisher: Publisher,
+    pub address: SocketAddr,
+}
+
+impl Proxy {
+    pub fn start(filter: NetworkFilter, clusters: Vec<Arc<Cluster>>) -> Proxy {
+        let mut publisher = Publisher::start(1, Arc::default()).unwrap();
+        let mut snapshot = Snapshot::default();
+        snapshot.listeners.insert("in".into(), listener(filter));
+        for cluster in clusters {
+            snapshot.clusters.insert(cluster.name.clone(), cluster);
+        }
+        let errors = publisher.publish(&Arc::new(snapshot));
+        assert!(errors.is_empty(), "{errors:?}");
+        let address = publisher.address_of("in").unwrap();
+        Proxy { publisher, address }
+    }
+
+    pub fn http(backend: SocketAddr) -> Proxy {
+        Proxy::http_with(backend, UpstreamProtocol::Http1, |_| {}, |_| {})
+    }
+
+    pub fn http_with(
+        backend: SocketAddr,
+        protocol: UpstreamProtocol,
+        manage: impl Fn(&mut HttpManager),
+        route: impl Fn(&mut Forward),
+    ) -> Proxy {
+        let mut action = forward("backend");
+        route(&mut action);
+        let manager = manager(Action::Forward(action), manage);
+        Proxy::start(NetworkFilter::Http(Arc::new(manager)), vec![cluster("backend", &[backend], protocol)])
+    }
+
+    /// Sends `raw` on a fresh connection and reads until the proxy closes or is quiet for `quiet`.
+    pub fn exchange(&self, raw: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(raw).unwrap();
+        read_quiet(&mut stream)
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        stream
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.publisher.stop();
+    }
+}
+
+/// Reads until the end or until nothing comes for the stream's read timeout; marks an end with `<closed>`.
+pub fn read_quiet(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let mut space = [0; 65536];
+    loop {
+        match stream.read(&mut space) {
+            Ok(0) => {
+                all.extend_from_slice(b"<closed>");
+                break;
+            }
+            Ok(count) => all.extend_from_slice(&space[..count]),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                break;
+            }
+            Err(_) => {
+                all.extend_from_slice(b"<reset>");
+                break;
+            }
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// A backend thread that serves connections one after the other with `serve`.
+pub fn backend(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve(stream);
+        }
+    });
+    address
+}
+
+/// Reads one request (head, and body by content-length or chunked) and returns it as text.
+pub fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut all = Vec::new();
+    let mut byte = [0; 1];
+    while !all.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        all.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&all).to_lowercase();
+    if let Some(at) = head.find("content-length: ") {
+        let length: usize = head[at + 16..].split("\r\n").next()?.parse().ok()?;
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).ok()?;
+        all.extend(body);
+    } else if head.contains("transfer-encoding: chunked") {
+        while !all.ends_with(b"\r\n0\r\n\r\n") {
+            if stream.read(&mut byte).ok()? == 0 {
+                return None;
+            }
+            all.push(byte[0]);
+        }
+    }
+    Some(String::from_utf8_lossy(&all).into_owned())
+}
+
+/// A keep-alive backend that answers every request with the request itself as the body.
+pub fn echo() -> SocketAddr {
+    backend(|mut stream| {
+        std::thread::spawn(move || {
+            while let Some(request) = read_request(&mut stream) {
+                let head = format!("HTTP/1.1 200 OK\r\nX-Backend: echo\r\nContent-Length: {}\r\n\r\n", request.len());
+                if stream.write_all([head.as_bytes(), request.as_bytes()].concat().as_slice()).is_err() {
+                    return;
+                }
+            }
+        });
+    })
+}
