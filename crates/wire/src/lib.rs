@@ -10,6 +10,7 @@ pub mod problem;
 pub mod resources;
 pub mod schema;
 pub mod support;
+pub mod xds;
 
 pub use compile::bootstrap::Bootstrap;
 pub use envoy_types::pb;
