@@ -7,10 +7,13 @@ pub mod compile;
 pub mod json;
 pub mod kind;
 pub mod problem;
+pub mod resources;
 pub mod schema;
 pub mod support;
+pub mod xds;
 
 pub use compile::bootstrap::Bootstrap;
 pub use envoy_types::pb;
 pub use kind::ResourceKind;
 pub use problem::{At, FileError, Position, Problem, Problems};
+pub use resources::Resources;

@@ -156,3 +156,9 @@ fn routes_are_checked() {
     }
     assert!(load(Some(("f", &with_route("{match: {prefix: /}, route: {cluster: a}}"))), &Overrides::default()).is_ok());
 }
+
+#[test]
+fn what_is_referred_to_must_come_from_somewhere() {
+    let eds = "static_resources: {clusters: [{name: e, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}]}";
+    assert_eq!(errors(eds), ["f:1:1: dynamic_resources.ads_config: is required: `e` refers to `e` by ADS"]);
+}

@@ -1,7 +1,7 @@
 //! The bootstrap: the file a proxy starts from (`bootstrap.v3.Bootstrap`).
 
 use super::source::{AdsSource, Source, ads, source};
-use super::{Compiled, Context, Result, Scope, address, cluster, compiled, listener, secret};
+use super::{Compiled, Context, Need, Result, Scope, address, cluster, compiled, listener, secret};
 use crate::json::Document;
 use crate::pb::envoy::config::bootstrap::v3 as pb;
 use crate::pb::envoy::config::core::v3::Node;
@@ -12,7 +12,7 @@ use model::cluster::Cluster;
 use model::listener::Listener;
 use model::tls::Secret;
 use prost::{Message, Name};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -105,6 +105,12 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
     let listeners = keep(&mut wrong, gather(listeners));
     let dynamic = keep(&mut wrong, dynamic(&scope, pb));
     let admin = keep(&mut wrong, admin(pb));
+    let needs = clusters.iter().map(|one| (&one.value.name, &one.needs));
+    let needs = needs.chain(listeners.iter().map(|one| (&one.value.name, &one.needs)));
+    if wrong.is_empty() {
+        keep(&mut wrong, check_sources(&scope, &dynamic, needs));
+        keep(&mut wrong, check_addresses(&at, &listeners));
+    }
     if !wrong.is_empty() {
         return Err(Problems(wrong));
     }
@@ -144,6 +150,43 @@ fn check_names(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Resul
         twice("clusters", resources.clusters.iter().map(|cluster| &cluster.name).collect()),
         twice("secrets", resources.secrets.iter().map(|secret| &secret.name).collect()),
     ])
+    .map(|_| ())
+}
+
+/// What is referred to must have somewhere to come from.
+fn check_sources<'a>(
+    scope: &Scope,
+    dynamic: &Dynamic,
+    needs: impl Iterator<Item = (&'a Arc<str>, &'a Vec<Need>)>,
+) -> Result<()> {
+    let root = At::ROOT;
+    let ads = root.field("dynamic_resources");
+    let all = needs.flat_map(|(owner, needs)| needs.iter().map(move |need| (owner, need)));
+    gather(all.map(|(owner, need)| match &need.source {
+        Source::Ads if dynamic.ads.is_none() => {
+            ads.field("ads_config").wrong(format!("is required: `{owner}` refers to `{}` by ADS", need.name))
+        }
+        Source::Grpc { cluster, .. } if scope.clusters.as_ref().is_some_and(|names| !names.contains(cluster)) => {
+            root.field("static_resources").wrong(format!("`{owner}` asks cluster `{cluster}`, which does not exist"))
+        }
+        _ => Ok(()),
+    }))
+    .map(|_| ())
+}
+
+/// Two listeners on one address would share its connections by chance.
+fn check_addresses(at: &At<'_>, listeners: &[Compiled<Arc<Listener>>]) -> Result<()> {
+    let mut owners: HashMap<&Address, &str> = HashMap::new();
+    gather(listeners.iter().enumerate().map(|(index, one)| {
+        let all = std::iter::once(&one.value.address).chain(&one.value.additional_addresses);
+        for address in all.filter(|address| address.tcp().is_none_or(|tcp| tcp.port() != 0)) {
+            if let Some(owner) = owners.insert(address, &one.value.name) {
+                let text = format!("{address} is the address of listener `{owner}` too");
+                return at.item("listeners", index).field("address").wrong(text);
+            }
+        }
+        Ok(())
+    }))
     .map(|_| ())
 }
 
