@@ -3,6 +3,7 @@
 pub mod json;
 pub mod problem;
 pub mod schema;
+pub mod xds;
 
 pub use envoy_types::pb;
 pub use problem::{At, FileError, Position, Problem, Problems};

@@ -1,0 +1,3 @@
+//! The xDS transport protocol as state machines without I/O.
+
+pub mod server;
