@@ -9,10 +9,7 @@ pub mod kind;
 pub mod problem;
 pub mod resources;
 pub mod schema;
-<<<<<<< HEAD
 pub mod support;
-=======
->>>>>>> control
 pub mod xds;
 
 pub use compile::bootstrap::Bootstrap;

@@ -3,9 +3,9 @@
 use super::load::{Load, Totals};
 use super::mesh::{CANARY, ShopConfig};
 use crate::output::Output;
+use crate::up::admin;
 use crate::up::files::MeshFiles;
 use crate::up::run::Mesh;
-use crate::up::admin;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::process::ExitCode;
@@ -51,12 +51,7 @@ impl Report {
     }
 }
 
-pub(super) async fn run(
-    mesh: &mut Mesh,
-    config: &ShopConfig,
-    load: &Load,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(mesh: &mut Mesh, config: &ShopConfig, load: &Load, output: Output) -> anyhow::Result<ExitCode> {
     let mut report = Report { output, results: Vec::new() };
     let files = MeshFiles::read(config.dir())?;
     let mut scene = Scene { mesh, config, load, files };
