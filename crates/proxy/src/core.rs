@@ -193,7 +193,7 @@ pub(crate) fn redact(value: &mut Value) {
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
                 if matches!(name.as_str(), "private_key" | "password" | "session_ticket_keys" | "generic_secret") {
-                    *field = json!({"inline_string": "[redacted]"});
+                    *field = serde_json::json!({"inline_string": "[redacted]"});
                 } else {
                     redact(field);
                 }
