@@ -1,0 +1,99 @@
+//! What one node is to have: resources by type and name, versioned by their content.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+/// The types that are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Cluster,
+    Endpoint,
+    Listener,
+    Route,
+    Secret,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::Secret];
+
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        }
+    }
+
+    pub fn from_type_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_url() == url)
+    }
+
+    /// The short name that operators know.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Cluster => "CDS",
+            Self::Endpoint => "EDS",
+            Self::Listener => "LDS",
+            Self::Route => "RDS",
+            Self::Secret => "SDS",
+        }
+    }
+
+    /// Responses hold the full state in the state-of-the-world protocol, and a first request without names asks for
+    /// everything.
+    pub(super) fn is_root(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+}
+
+/// A serialised resource.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub name: String,
+    /// A hash of the content: equal content has an equal version, also after a restart.
+    pub version: String,
+    pub body: Bytes,
+}
+
+impl Resource {
+    /// Messages must not hold map fields of several entries: prost writes them in no particular order, and the
+    /// version would change without the content.
+    pub fn encode(name: impl Into<String>, message: &impl Message) -> Arc<Self> {
+        let body = Bytes::from(message.encode_to_vec());
+        let version = format!("{:016x}", fnv1a(FNV_START, &body));
+        Arc::new(Self { name: name.into(), version, body })
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    kinds: [BTreeMap<String, Arc<Resource>>; 5],
+}
+
+impl Snapshot {
+    pub fn insert(&mut self, kind: Kind, resource: Arc<Resource>) {
+        self.kinds[kind as usize].insert(resource.name.clone(), resource);
+    }
+
+    pub fn get(&self, kind: Kind) -> &BTreeMap<String, Arc<Resource>> {
+        &self.kinds[kind as usize]
+    }
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv1a(start: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// One version for a set of resources.
+pub(super) fn version_of<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> String {
+    let hash = resources
+        .fold(FNV_START, |hash, resource| fnv1a(fnv1a(hash, resource.name.as_bytes()), resource.version.as_bytes()));
+    format!("{hash:016x}")
+}
