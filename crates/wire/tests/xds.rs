@@ -6,7 +6,7 @@ use model::http::RouteSource;
 use model::listener::NetworkFilter;
 use model::route::{Action, Target};
 use prost::Message;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use wire::Resources;
 use wire::compile::bootstrap::{Overrides, load};
 use wire::compile::source::Source;
@@ -17,6 +17,7 @@ use wire::pb::envoy::config::core::v3::Node;
 use wire::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use wire::pb::envoy::config::listener::v3::Listener;
 use wire::pb::envoy::config::route::v3::RouteConfiguration;
+use wire::schema::{Schema, schema};
 use wire::xds::client::{Client, Protocol, Request};
 use wire::xds::server::{Kind, Push, Resource, Session, Snapshot as Served};
 
@@ -121,7 +122,11 @@ fn session(protocol: Protocol) -> Session {
     }
 }
 
+/// Held by the tests so that it is built once.
+static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(schema);
+
 fn resource<M: Message + prost::Name + Default>(name: &str, yaml: &str) -> Arc<Resource> {
+    LazyLock::force(&SCHEMA);
     let document = Document::parse("f", yaml).expect("well-formed");
     Resource::encode(name, &document.read::<M>().unwrap_or_else(|error| panic!("{error}")))
 }
