@@ -38,7 +38,7 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
         tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
-        close_connections_on_host_removal: pb.ignore_health_on_host_removal,
+        close_connections_on_host_removal: false,
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         panic_threshold: panic_threshold(at, pb)?,
         hash: hash_of(pb),

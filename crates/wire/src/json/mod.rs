@@ -136,7 +136,7 @@ static_resources:
   clusters:
   - name: a
     connectTimeout: 0.25s
-    type: STRICT_DNS
+    type: strict_dns
     lb_policy: 1
     per_connection_buffer_limit_bytes: "32768"
     common_lb_config: {healthy_panic_threshold: {value: 12.5}}

@@ -151,7 +151,10 @@ impl Reader {
         let names: Vec<String> = descriptor.values().map(|value| value.name().to_string()).collect();
         let found = match &node.value {
             Value::Null if takes_null(&Kind::Enum(descriptor.clone())) => Some(0),
-            Value::Text(name) => descriptor.get_value_by_name(name).map(|value| value.number()),
+            // Envoy reads enums without case.
+            Value::Text(name) => {
+                descriptor.values().find(|value| value.name().eq_ignore_ascii_case(name)).map(|value| value.number())
+            }
             Value::Int(number) => i32::try_from(*number).ok().filter(|n| descriptor.get_value(*n).is_some()),
             _ => None,
         };
