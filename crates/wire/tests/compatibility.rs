@@ -2,7 +2,7 @@
 
 #[test]
 fn the_documentation_says_what_the_table_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/envoy-compatibility.md");
+    let path: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/envoy-compatibility.md");
     let wanted = wire::support::markdown();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &wanted).expect("the page can be written");

@@ -293,8 +293,8 @@ const ROUTE: &[Declared] = &[
     some("envoy.config.route.v3.FilterAction", ""),
     partly(
         "envoy.config.route.v3.WeightedCluster",
-        "clusters total_weight header_name use_hash_policy",
-        &[("runtime_key_prefix", NO_RUNTIME)],
+        "clusters header_name use_hash_policy",
+        &[("runtime_key_prefix", NO_RUNTIME), ("total_weight", "the weights are added up, in Envoy too")],
     ),
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
