@@ -6,7 +6,7 @@ mod read;
 mod view;
 
 use crate::problem::{At, FileError, Position, Problems};
-use crate::schema::schema;
+use crate::schema::find;
 use node::{Node, Value};
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
@@ -32,7 +32,7 @@ impl Document {
     /// Reads the document as a message of type `M`.
     pub fn read<M: Message + Name + Default>(&self) -> Result<M, FileError> {
         let name = M::full_name();
-        let descriptor = schema().message(&name).unwrap_or_else(|| panic!("the schema lacks {name}"));
+        let descriptor = find(&name).unwrap_or_else(|| panic!("the schema lacks {name}"));
         let message = self.read_dynamic(&descriptor)?;
         let decoded = M::decode(message.encode_to_vec().as_slice());
         decoded.map_err(|error| self.explain(At::ROOT.problem(format!("is not a {name}: {error}")).into()))

@@ -2,7 +2,7 @@
 
 use super::node::{Key, Node, Value};
 use crate::problem::{At, Position, Problem, nearest};
-use crate::schema::type_name;
+use crate::schema::{find, type_name};
 use base64::Engine;
 use prost::Message;
 use prost_reflect::{
@@ -197,7 +197,8 @@ impl Reader {
             );
         };
         let pool = message.descriptor().parent_pool().clone();
-        let Some(descriptor) = pool.get_message_by_name(type_name(url)) else {
+        let known = pool.get_message_by_name(type_name(url)).or_else(|| find(type_name(url)));
+        let Some(descriptor) = known else {
             let text = format!("unknown type `{}`", type_name(url));
             return self.report(&at.field("@type"), kind.position, text);
         };
