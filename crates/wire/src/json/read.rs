@@ -93,9 +93,10 @@ impl Reader {
         if !field.is_list() {
             return self.single(&field.kind(), node, &at.field(field.name()));
         }
-        let Value::List(items) = &node.value else {
-            self.mismatch(&at.field(field.name()), node, "a list");
-            return None;
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            // Envoy takes a value alone for a list of one.
+            _ => std::slice::from_ref(node),
         };
         let kind = field.kind();
         let values = items.iter().enumerate();
