@@ -1,5 +1,6 @@
-//! Project chores: `cargo xtask test`, `peers`, `tidy`.
+//! Project chores: `cargo xtask test`, `peers`, `tidy`, `bench`.
 
+mod bench;
 mod peers;
 mod suite;
 mod test;
@@ -16,6 +17,7 @@ const HELP: &str = "cargo xtask COMMAND
   peers   install the programs the suites test against into target/peers (RIPSTOP_PEERS overrides)
             -o json        print what is there as JSON
   tidy    check the house rules: module order, dependency direction, file and function length, orphans
+  bench   CPU per request beside Envoy and HAProxy (needs peers and a release build; --dist for the dist profile)
 
 Example:
   cargo xtask test --only unit
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("test") => test::run(&rest),
         Some("peers") => peers::run(&rest),
+        Some("bench") => bench::run(&rest),
         Some("tidy") => tidy::run(),
         Some("--help" | "-h" | "help") => {
             print!("{HELP}");
