@@ -199,7 +199,7 @@ fn haproxy(folder: &Path) -> anyhow::Result<Option<Rival>> {
     std::fs::write(
         &config,
         format!(
-            "global\n  nbthread 1\n  maxconn 10000\ndefaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  \
+            "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  \
              timeout connect 5s\n  http-reuse always\nfrontend in\n  bind 127.0.0.1:19003\n  default_backend b\nbackend b\n  \
              server s 127.0.0.1:{BACKEND}\n"
         ),
