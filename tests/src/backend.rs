@@ -72,7 +72,8 @@ fn tunnel(mut stream: TcpStream) {
 
 /// False when the connection is over.
 fn answer(stream: &mut TcpStream, command: &str, name: &str, head: bool) -> bool {
-    let (mut status, mut body, mut chunked, mut close, mut extra) = (200, name.to_string(), false, false, String::new());
+    let (mut status, mut body, mut chunked, mut close, mut extra) =
+        (200, name.to_string(), false, false, String::new());
     for part in command.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key {

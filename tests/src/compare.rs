@@ -26,7 +26,12 @@ fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
 pub fn describe(outcome: &Outcome, ports: &[(String, &str)]) -> Vec<String> {
     let mut lines = Vec::new();
     for answer in &outcome.answers {
-        lines.push(format!("status {}{}{}", answer.status, if answer.cut { " cut" } else { "" }, if answer.closed { " closed" } else { "" }));
+        lines.push(format!(
+            "status {}{}{}",
+            answer.status,
+            if answer.cut { " cut" } else { "" },
+            if answer.closed { " closed" } else { "" }
+        ));
         let mut headers: Vec<String> =
             answer.headers.iter().map(|(name, value)| format!("< {name}: {}", steady(name, value, ports))).collect();
         headers.sort();
@@ -44,7 +49,9 @@ pub fn describe(outcome: &Outcome, ports: &[(String, &str)]) -> Vec<String> {
 fn shown(body: &[u8]) -> String {
     match body.len() {
         0..=300 => String::from_utf8_lossy(body).escape_debug().to_string(),
-        length => format!("{length} bytes, {:x}", body.iter().fold(0u64, |sum, &byte| sum.wrapping_mul(31) + u64::from(byte))),
+        length => {
+            format!("{length} bytes, {:x}", body.iter().fold(0u64, |sum, &byte| sum.wrapping_mul(31) + u64::from(byte)))
+        }
     }
 }
 

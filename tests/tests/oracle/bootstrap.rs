@@ -4,9 +4,26 @@ use std::collections::BTreeMap;
 
 /// Names of the listeners, in the order of the YAML below.
 const LISTENERS: [&str; 20] = [
-    "routes", "edits", "rewrites", "redirects", "plain", "edge", "normalize", "merge", "slash_reject", "slash_redirect",
-    "slash_forward", "underscore_reject", "underscore_drop", "server_pass", "server_append", "http10", "hosts", "failures",
-    "tcp", "limits",
+    "routes",
+    "edits",
+    "rewrites",
+    "redirects",
+    "plain",
+    "edge",
+    "normalize",
+    "merge",
+    "slash_reject",
+    "slash_redirect",
+    "slash_forward",
+    "underscore_reject",
+    "underscore_drop",
+    "server_pass",
+    "server_append",
+    "http10",
+    "hosts",
+    "failures",
+    "tcp",
+    "limits",
 ];
 
 pub(crate) struct Ports {
@@ -49,7 +66,9 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
 fn cluster(name: &str, ports: &[u16]) -> String {
     let endpoints: Vec<String> = ports
         .iter()
-        .map(|port| format!("{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}"))
+        .map(|port| {
+            format!("{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}")
+        })
         .collect();
     format!(
         "  - name: {name}\n    type: STATIC\n    connect_timeout: 1s\n    load_assignment:\n      cluster_name: {name}\n      endpoints: [{{ lb_endpoints: [{}] }}]\n",
@@ -59,9 +78,8 @@ fn cluster(name: &str, ports: &[u16]) -> String {
 
 /// `options` are fields of the connection manager, `routes` what stands below `route_config`, both unindented.
 fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
-    let indent = |text: &str, by: usize| -> String {
-        text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
-    };
+    let indent =
+        |text: &str, by: usize| -> String { text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     format!(
         "  - name: {name}\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n    filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          stat_prefix: {name}\n          http_filters:\n          - name: envoy.filters.http.router\n            typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n{}          route_config:\n{}",
         indent(options, 10),
@@ -69,7 +87,8 @@ fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
     )
 }
 
-const TO_A: &str = "virtual_hosts:\n- { name: all, domains: ['*'], routes: [{ match: { prefix: / }, route: { cluster: a } }] }\n";
+const TO_A: &str =
+    "virtual_hosts:\n- { name: all, domains: ['*'], routes: [{ match: { prefix: / }, route: { cluster: a } }] }\n";
 
 /// Name, connection manager options, route configuration.
 fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
@@ -85,13 +104,21 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
         ("slash_reject", "path_with_escaped_slashes_action: REJECT_REQUEST", TO_A),
         ("slash_redirect", "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT", TO_A),
         ("slash_forward", "path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD", TO_A),
-        ("underscore_reject", "common_http_protocol_options: { headers_with_underscores_action: REJECT_REQUEST }", TO_A),
+        (
+            "underscore_reject",
+            "common_http_protocol_options: { headers_with_underscores_action: REJECT_REQUEST }",
+            TO_A,
+        ),
         ("underscore_drop", "common_http_protocol_options: { headers_with_underscores_action: DROP_HEADER }", TO_A),
         ("server_pass", "server_header_transformation: PASS_THROUGH\nxff_num_trusted_hops: 1", TO_A),
         ("server_append", "server_header_transformation: APPEND_IF_ABSENT\nserver_name: mine", TO_A),
         ("http10", "http_protocol_options: { accept_http_10: true, default_host_for_http_10: ten }", TO_A),
         ("hosts", "strip_any_host_port: true", include_str!("hosts.yaml")),
         ("failures", "", include_str!("failures.yaml")),
-        ("limits", "max_request_headers_kb: 8\ncommon_http_protocol_options: { max_headers_count: 20 }\ngenerate_request_id: false", TO_A),
+        (
+            "limits",
+            "max_request_headers_kb: 8\ncommon_http_protocol_options: { max_headers_count: 20 }\ngenerate_request_id: false",
+            TO_A,
+        ),
     ]
 }
