@@ -5,8 +5,9 @@
 //! they use, [`rotation`] says when to ask for the next one.
 
 pub mod ca;
+pub mod certificate;
 pub mod csr;
-pub mod fingerprint;
+
 pub mod names;
 pub mod rotation;
 pub mod spiffe;
@@ -14,8 +15,8 @@ pub mod tls;
 mod verify;
 
 pub use ca::{Authority, CaError, Svid};
+pub use certificate::{fingerprint, validity};
 pub use csr::{CsrError, KeyAndCsr};
-pub use fingerprint::fingerprint;
 pub use names::{PeerNames, peer_names};
 pub use rotation::Rotation;
 pub use spiffe::{SpiffeId, SpiffeIdError};

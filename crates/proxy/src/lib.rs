@@ -3,8 +3,10 @@
 //! Modules stand in reading order: each may import only those below it.
 
 pub mod accept;
+pub mod agent;
 pub mod dns;
 pub mod flow;
+pub mod grpc;
 pub mod http;
 pub mod io;
 pub mod publish;

@@ -168,29 +168,41 @@ impl<'m> Material<'m> {
             },
             _ => id::Verify::None,
         };
-        let build = |alpn: &[&[u8]]| {
-            id::client_config(&id::ClientTls {
-                cert: self.certificates.first().cloned(),
-                verify: verify.clone(),
-                alpn: if self.common.alpn.is_empty() {
-                    alpn.iter().map(|name| name.to_vec()).collect()
-                } else {
-                    self.alpn()
-                },
-                min_version: self.common.min_version,
-                max_version: self.common.max_version,
-                send_sni: !tls.sni.is_empty() || tls.auto_host_sni,
-            })
+        let base = id::ClientTls {
+            cert: self.certificates.first().cloned(),
+            verify,
+            alpn: self.alpn(),
+            min_version: self.common.min_version,
+            max_version: self.common.max_version,
+            send_sni: !tls.sni.is_empty() || tls.auto_host_sni,
         };
-        Ok(ClientTls {
-            as_configured: build(&[])?,
-            http1: build(&[b"http/1.1"])?,
-            http2: build(&[b"h2"])?,
-            either: build(&[b"h2", b"http/1.1"])?,
-            sni: tls.sni.clone(),
-            auto_host_sni: tls.auto_host_sni,
-        })
+        build(&base, &tls.sni, tls.auto_host_sni)
     }
+}
+
+/// One configuration per ALPN offer; a context that names protocols keeps its own.
+fn build(base: &id::ClientTls, sni: &str, auto_host_sni: bool) -> Result<ClientTls, id::TlsError> {
+    let as_configured = id::client_config(base)?;
+    let offering = |alpn: &[&[u8]]| {
+        let mut config = (*as_configured).clone();
+        if base.alpn.is_empty() {
+            config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        }
+        Arc::new(config)
+    };
+    Ok(ClientTls {
+        http1: offering(&[b"http/1.1"]),
+        http2: offering(&[b"h2"]),
+        either: offering(&[b"h2", b"http/1.1"]),
+        as_configured,
+        sni: sni.into(),
+        auto_host_sni,
+    })
+}
+
+/// A transport for a connection that no cluster describes.
+pub fn client_transport(tls: &id::ClientTls) -> Result<ClientTransport, id::TlsError> {
+    build(tls, "", false).map(|tls| ClientTransport::Tls(Arc::new(tls)))
 }
 
 /// The configured validation with what its SDS secret adds.

@@ -1,0 +1,111 @@
+//! `/clusters`: every host of every cluster with its counters, summed over workers.
+
+use crate::worker::ClusterReport;
+use model::Snapshot;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// One host, summed.
+#[derive(Default)]
+struct Host {
+    hostname: String,
+    requests: u64,
+    errors: u64,
+    active: u64,
+    weight: u32,
+    ejected: bool,
+    healthy: bool,
+}
+
+type Clusters = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Host>>;
+
+fn sum(reports: &[Vec<ClusterReport>]) -> Clusters {
+    let mut clusters = Clusters::new();
+    for report in reports.iter().flatten() {
+        let hosts = clusters.entry(report.name.clone()).or_default();
+        for host in &report.hosts {
+            let total = hosts.entry(host.address.clone()).or_default();
+            total.hostname = host.hostname.to_string();
+            total.requests += host.requests;
+            total.errors += host.errors;
+            total.active += u64::from(host.active);
+            total.weight = host.weight;
+            total.ejected |= host.ejected;
+            total.healthy = host.health.usable();
+        }
+    }
+    clusters
+}
+
+fn flags(host: &Host) -> &'static str {
+    match (host.ejected, host.healthy) {
+        (true, _) => "/failed_outlier_check",
+        (false, false) => "/failed_eds_health",
+        (false, true) => "healthy",
+    }
+}
+
+/// `cluster::address::metric::value` lines.
+pub fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    for (name, hosts) in sum(reports) {
+        if let Some(cluster) = snapshot.clusters.get(&name) {
+            let limits = &cluster.limits;
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{name}::observability_name::{}", cluster.stat_name);
+            let _ = writeln!(out, "{name}::default_priority::max_connections::{}", limits.max_connections);
+            let _ = writeln!(out, "{name}::default_priority::max_pending_requests::{}", limits.max_pending_requests);
+            let _ = writeln!(out, "{name}::default_priority::max_requests::{}", limits.max_requests);
+            let _ = writeln!(out, "{name}::default_priority::max_retries::{}", limits.max_retries);
+            let _ = writeln!(out, "{name}::added_via_api::{}", !matches!(cluster.discovery, model::cluster::Discovery::Static(_)));
+        }
+        for (address, host) in hosts {
+            let _ = writeln!(out, "{name}::{address}::rq_active::{}", host.active);
+            let _ = writeln!(out, "{name}::{address}::rq_error::{}", host.errors);
+            let _ = writeln!(out, "{name}::{address}::rq_success::{}", host.requests.saturating_sub(host.errors));
+            let _ = writeln!(out, "{name}::{address}::rq_total::{}", host.requests);
+            let _ = writeln!(out, "{name}::{address}::hostname::{}", host.hostname);
+            let _ = writeln!(out, "{name}::{address}::health_flags::{}", flags(&host));
+            let _ = writeln!(out, "{name}::{address}::weight::{}", host.weight);
+        }
+    }
+    out
+}
+
+/// The shape of `envoy.admin.v3.Clusters`.
+pub fn json(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
+    let clusters: Vec<_> = sum(reports)
+        .into_iter()
+        .map(|(name, hosts)| {
+            let hosts: Vec<_> = hosts.iter().map(|(address, host)| host_status(address, host)).collect();
+            let stat_name = snapshot.clusters.get(&name).map(|cluster| cluster.stat_name.to_string());
+            json!({"name": &*name, "observability_name": stat_name, "host_statuses": hosts})
+        })
+        .collect();
+    json!({ "cluster_statuses": clusters }).to_string()
+}
+
+fn host_status(address: &str, host: &Host) -> serde_json::Value {
+    let socket = match address.parse::<std::net::SocketAddr>() {
+        Ok(socket) => json!({"socket_address": {"address": socket.ip().to_string(), "port_value": socket.port()}}),
+        Err(_) => json!({"pipe": {"path": address}}),
+    };
+    let counter = |name: &str, value: u64| json!({"name": name, "type": "COUNTER", "value": value.to_string()});
+    json!({
+        "address": socket,
+        "stats": [
+            counter("rq_error", host.errors),
+            counter("rq_success", host.requests.saturating_sub(host.errors)),
+            counter("rq_total", host.requests),
+            {"name": "rq_active", "type": "GAUGE", "value": host.active.to_string()},
+        ],
+        "health_status": {
+            "eds_health_status": if host.healthy { "HEALTHY" } else { "UNHEALTHY" },
+            "failed_outlier_check": host.ejected,
+        },
+        "weight": host.weight,
+        "hostname": host.hostname,
+    })
+}

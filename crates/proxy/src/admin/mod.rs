@@ -1,0 +1,177 @@
+//! The administration server, with Envoy's paths and shapes.
+
+mod clusters;
+mod dump;
+mod stats;
+
+pub(crate) use dump::redact;
+
+use crate::core::{Core, Lifecycle};
+use crate::telemetry::Registry;
+use runtime::http::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::{Mutex, Notify};
+
+/// What the server can see and do.
+pub struct Admin {
+    pub core: Arc<Mutex<Core>>,
+    pub registry: Arc<Registry>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub started: Instant,
+    pub concurrency: usize,
+    pub command_line: Vec<(String, String)>,
+    /// Told when `/quitquitquit` asks to stop.
+    pub quit: Arc<Notify>,
+    /// `/healthcheck/fail`.
+    pub failed: AtomicBool,
+}
+
+const HELP: &str = "admin commands are:
+  /: this help
+  /certs: certificates in use
+  /clusters: hosts of every cluster (?format=json)
+  /config_dump: configuration as it was accepted (?resource=static_clusters and the like)
+  /healthcheck/fail (POST): be not ready
+  /healthcheck/ok (POST): be ready again
+  /help: this help
+  /listeners: where listeners listen (?format=json)
+  /memory: memory of this process
+  /quitquitquit (POST): end the process after draining
+  /ready: 200 when traffic is served
+  /server_info: version, state and options
+  /stats: counters (?filter=REGEX, ?usedonly, ?format=json|prometheus)
+  /stats/prometheus: counters for Prometheus
+";
+
+impl Admin {
+    pub async fn answer(&self, request: Request) -> Response {
+        match (request.path.as_str(), &request.method) {
+            ("/" | "/help", _) => Response::text(HELP),
+            ("/ready", _) => self.ready(),
+            ("/stats", _) => self.stats(&request, request.parameter("format").as_deref() == Some("prometheus")),
+            ("/stats/prometheus", _) => self.stats(&request, true),
+            ("/clusters", _) => self.clusters(&request).await,
+            ("/listeners", _) => self.listeners(&request).await,
+            ("/config_dump", _) => dump::config(self, request.parameter("resource").as_deref()).await,
+            ("/certs", _) => dump::certificates(self).await,
+            ("/server_info", _) => self.server_info().await,
+            ("/memory", _) => {
+                let bytes = resident_bytes().to_string();
+                Response::json(json!({"allocated": bytes, "total_physical_bytes": bytes}).to_string())
+            }
+            ("/quitquitquit" | "/healthcheck/fail" | "/healthcheck/ok", &Method::POST) => self.act(&request.path),
+            ("/quitquitquit" | "/healthcheck/fail" | "/healthcheck/ok", _) => {
+                let text = format!("Method {} not allowed, POST required.\n", request.method);
+                Response::text(text).with_status(StatusCode::METHOD_NOT_ALLOWED)
+            }
+            _ => {
+                let text = format!("invalid path. {HELP}");
+                Response::text(text).with_status(StatusCode::NOT_FOUND)
+            }
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if self.failed.load(Ordering::Relaxed) { "DRAINING" } else { self.lifecycle.state() }
+    }
+
+    fn ready(&self) -> Response {
+        let state = self.state();
+        let status = if state == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Response::text(format!("{state}\n")).with_status(status)
+    }
+
+    fn act(&self, path: &str) -> Response {
+        match path {
+            "/quitquitquit" => self.quit.notify_one(),
+            path => self.failed.store(path.ends_with("/fail"), Ordering::Relaxed),
+        }
+        Response::text("OK\n")
+    }
+
+    fn stats(&self, request: &Request, prometheus: bool) -> Response {
+        let pattern = match request.parameter("filter").map(|pattern| regex::Regex::new(&pattern)).transpose() {
+            Ok(pattern) => pattern,
+            Err(error) => {
+                return Response::text(format!("Invalid regex: {error}\n")).with_status(StatusCode::BAD_REQUEST);
+            }
+        };
+        let filter = stats::Filter { pattern, used_only: request.parameter("usedonly").is_some() };
+        let (read, extra) = (self.registry.read(), self.server_stats());
+        if prometheus {
+            let mut response = Response::text(stats::prometheus(&read, &extra, &filter));
+            response.content_type = "text/plain; version=0.0.4";
+            return response;
+        }
+        match request.parameter("format").as_deref() {
+            Some("json") => Response::json(stats::json(&read, &extra, &filter)),
+            _ => Response::text(stats::text(&read, &extra, &filter)),
+        }
+    }
+
+    fn server_stats(&self) -> BTreeMap<String, crate::telemetry::stats::Total> {
+        stats::server(&[
+            ("server.live", u64::from(self.state() == "LIVE")),
+            ("server.uptime", self.started.elapsed().as_secs()),
+            ("server.concurrency", self.concurrency as u64),
+            ("server.memory_physical_size", resident_bytes()),
+            ("control_plane.connected_state", u64::from(self.lifecycle.connected())),
+            ("control_plane.update_success", self.lifecycle.accepted()),
+            ("control_plane.update_rejected", self.lifecycle.rejected()),
+        ])
+    }
+
+    async fn clusters(&self, request: &Request) -> Response {
+        let core = self.core.lock().await;
+        let reports = core.publisher.report().await;
+        match request.parameter("format").as_deref() {
+            Some("json") => Response::json(clusters::json(&reports, core.publisher.current())),
+            _ => Response::text(clusters::text(&reports, core.publisher.current())),
+        }
+    }
+
+    async fn listeners(&self, request: &Request) -> Response {
+        let core = self.core.lock().await;
+        let mut all: Vec<_> = core.publisher.listening().iter().collect();
+        all.sort_by_key(|(name, _)| *name);
+        if request.parameter("format").as_deref() != Some("json") {
+            let lines = all.iter().flat_map(|(name, listening)| listening.actual.iter().map(move |a| format!("{name}::{a}\n")));
+            return Response::text(lines.collect::<String>());
+        }
+        let statuses = all.iter().map(|(name, listening)| {
+            let address = listening.actual.first().and_then(model::Address::tcp).map(|address| {
+                json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+            });
+            json!({"name": &***name, "local_address": address})
+        });
+        Response::json(json!({"listener_statuses": statuses.collect::<Vec<_>>()}).to_string())
+    }
+
+    async fn server_info(&self) -> Response {
+        let node = dump::node(self).await;
+        let uptime = format!("{}s", self.started.elapsed().as_secs());
+        let options: serde_json::Map<_, _> =
+            self.command_line.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let info = json!({
+            "version": format!("ripstop/{}", env!("CARGO_PKG_VERSION")),
+            "state": self.state(),
+            "uptime_current_epoch": uptime,
+            "uptime_all_epochs": uptime,
+            "hot_restart_version": "disabled",
+            "command_line_options": options,
+            "node": node,
+        });
+        Response::json(format!("{info:#}\n"))
+    }
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    pages * 4096
+}

@@ -1,0 +1,163 @@
+//! The configuration side of a proxy: what was accepted, what of it is published, and how far start-up has come.
+
+use crate::agent::Secrets;
+use crate::publish::Publisher;
+use crate::state::adopt::dns_key;
+use model::Snapshot;
+use model::endpoint::Assignment;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use wire::resources::Resources;
+use wire::schema::Schema;
+
+/// Initializing, live, draining; and how the control plane fares.
+#[derive(Default)]
+pub struct Lifecycle {
+    state: AtomicU8,
+    connected: AtomicBool,
+    accepted: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl Lifecycle {
+    /// Envoy's words.
+    pub fn state(&self) -> &'static str {
+        match self.state.load(Ordering::Relaxed) {
+            0 => "INITIALIZING",
+            1 => "LIVE",
+            _ => "DRAINING",
+        }
+    }
+
+    pub fn set_live(&self) {
+        // Draining is final.
+        let _ = self.state.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub fn set_draining(&self) {
+        self.state.store(2, Ordering::Relaxed);
+    }
+
+    pub fn connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    pub fn count(&self, accepted: bool) {
+        let counter = if accepted { &self.accepted } else { &self.rejected };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub struct Core {
+    pub resources: Resources,
+    pub publisher: Publisher,
+    bootstrap: Vec<u8>,
+    resolved: BTreeMap<Arc<str>, Arc<Assignment>>,
+    /// Where what was accepted is kept for a start without the control plane.
+    last_good: Option<PathBuf>,
+}
+
+impl Core {
+    pub fn new(resources: Resources, publisher: Publisher, bootstrap: Vec<u8>, last_good: Option<PathBuf>) -> Self {
+        Core { resources, publisher, bootstrap, resolved: BTreeMap::new(), last_good }
+    }
+
+    pub fn bootstrap_bytes(&self) -> &[u8] {
+        &self.bootstrap
+    }
+
+    /// Secrets this process makes itself.
+    pub fn set_local_secrets(&mut self, secrets: Secrets) {
+        self.resources.provide(secrets);
+    }
+
+    pub fn set_resolved(&mut self, cluster: &str, assignment: Assignment) {
+        self.resolved.insert(dns_key(cluster), Arc::new(assignment));
+    }
+
+    /// Publishes what is complete. Listeners that cannot bind are reported and tried again with the next change.
+    pub fn publish(&mut self) -> Vec<crate::publish::ListenError> {
+        let snapshot = self.resources.snapshot();
+        let snapshot = self.complete(&snapshot);
+        let errors = self.publisher.publish(&snapshot);
+        for error in &errors {
+            tracing::error!("{error}");
+        }
+        errors
+    }
+
+    /// The snapshot with what this process adds to it.
+    fn complete(&self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
+        if self.resolved.is_empty() {
+            return snapshot.clone();
+        }
+        let mut full = (**snapshot).clone();
+        full.assignments.extend(self.resolved.iter().map(|(name, assignment)| (name.clone(), assignment.clone())));
+        Arc::new(full)
+    }
+
+    /// What the bootstrap and the control plane gave so far.
+    pub fn resources_snapshot(&mut self) -> Arc<Snapshot> {
+        self.resources.snapshot()
+    }
+
+    pub fn has_last_good(&self) -> bool {
+        self.last_good.as_ref().is_some_and(|path| path.exists())
+    }
+
+    /// Keeps what was accepted; a full disk must not stop traffic.
+    pub fn save(&self) {
+        let Some(path) = &self.last_good else { return };
+        if let Err(error) = crate::agent::write_private(path, &self.resources.export()) {
+            tracing::warn!(file = %path.display(), %error, "the last good configuration cannot be kept");
+        }
+    }
+
+    /// Accepts what an earlier run kept; true when there was something.
+    pub fn restore(&mut self) -> bool {
+        let Some(bytes) = self.last_good.as_ref().and_then(|path| std::fs::read(path).ok()) else { return false };
+        match self.resources.import(&bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the kept configuration cannot be used; waiting for the control plane");
+                false
+            }
+        }
+    }
+
+    /// The accepted dynamic resources of one kind, as `/config_dump` shows them.
+    pub fn dump(&self, schema: &Schema, wrap: &str) -> Vec<Value> {
+        let kind = match wrap {
+            "cluster" => wire::ResourceKind::Cluster,
+            "listener" => wire::ResourceKind::Listener,
+            "route_config" => wire::ResourceKind::Routes,
+            _ => wire::ResourceKind::Endpoints,
+        };
+        let each = |held: wire::resources::Dumped| {
+            let mut value = wire::json::view(schema, kind.message_name(), &held.body);
+            crate::admin::redact(&mut value);
+            let inner = serde_json::json!({"version_info": held.version, wrap: value});
+            match (wrap, held.warming) {
+                ("listener", false) => serde_json::json!({"name": &*held.name, "active_state": inner}),
+                ("listener", true) => serde_json::json!({"name": &*held.name, "warming_state": inner}),
+                _ => inner,
+            }
+        };
+        self.resources.dump(kind).into_iter().map(each).collect()
+    }
+}

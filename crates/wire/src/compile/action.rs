@@ -1,0 +1,223 @@
+//! What a route does: forward, redirect or answer (`route.v3.RouteAction`, `RedirectAction`, `DirectResponseAction`).
+
+use super::header::{self, header_lists, header_name};
+use super::{Result, data, duration, flag, format, known, lower, matcher, not_empty, retry, uint};
+use crate::pb::envoy::config::core::v3::RoutingPriority;
+use crate::pb::envoy::config::route::v3 as pb;
+use crate::problem::{At, gather};
+use model::retry::RetryPolicy;
+use model::route::{
+    Action, DirectResponse, Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RedirectScheme, Target,
+    WeightedCluster, WeightedClusters,
+};
+use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
+use pb::weighted_cluster::{RandomValueSpecifier, cluster_weight};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the routes of one table share.
+pub(super) struct Scope<'a> {
+    /// The clusters there are, when they are to be checked.
+    pub(super) clusters: Option<&'a BTreeSet<String>>,
+    pub(super) table: &'a pb::RouteConfiguration,
+}
+
+impl Scope<'_> {
+    fn cluster(&self, at: &At<'_>, name: &str) -> Result<Arc<str>> {
+        if self.clusters.is_some_and(|clusters| !clusters.contains(name)) {
+            let text = format!("no cluster is called `{name}`; with validate_clusters: false it may come later");
+            return at.wrong(text);
+        }
+        Ok(name.into())
+    }
+}
+
+pub(super) fn action(
+    scope: &Scope<'_>,
+    retry: Option<&Arc<RetryPolicy>>,
+    at: &At<'_>,
+    pb: &pb::route::Action,
+) -> Result<Action> {
+    match pb {
+        pb::route::Action::Route(route) => Ok(Action::Forward(forward(scope, retry, &at.field("route"), route)?)),
+        pb::route::Action::Redirect(to) => Ok(Action::Redirect(redirect(&at.field("redirect"), to)?)),
+        pb::route::Action::DirectResponse(answer) => {
+            Ok(Action::Respond(respond(scope, &at.field("direct_response"), answer)?))
+        }
+        pb::route::Action::NonForwardingAction(_) => Ok(Action::NonForwarding),
+        pb::route::Action::FilterAction(_) => at.field("filter_action").wrong("is not implemented"),
+    }
+}
+
+fn forward(
+    scope: &Scope<'_>,
+    fallback: Option<&Arc<RetryPolicy>>,
+    at: &At<'_>,
+    pb: &pb::RouteAction,
+) -> Result<Forward> {
+    if known::<RoutingPriority>(at, "priority", pb.priority)? != RoutingPriority::Default {
+        return at.field("priority").wrong("HIGH is not implemented; leave it out");
+    }
+    let own = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
+    let upgrades = pb.upgrade_configs.iter().enumerate().map(|(index, upgrade)| {
+        let at = at.item("upgrade_configs", index);
+        Ok((lower(not_empty(&at, "upgrade_type", &upgrade.upgrade_type)?), flag(&upgrade.enabled).unwrap_or(true)))
+    });
+    Ok(Forward {
+        target: target(scope, at, pb)?,
+        path_rewrite: path_rewrite(at, pb)?,
+        host_rewrite: host_rewrite(at, pb)?,
+        append_x_forwarded_host: pb.append_x_forwarded_host,
+        timeout: duration(at, "timeout", &pb.timeout)?.unwrap_or(Duration::from_secs(15)),
+        idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?,
+        retry: own.transpose()?.map(Arc::new).or_else(|| fallback.cloned()),
+        upgrades: gather(upgrades)?,
+        cluster_not_found_status: match known(
+            at,
+            "cluster_not_found_response_code",
+            pb.cluster_not_found_response_code,
+        )? {
+            ClusterNotFoundResponseCode::ServiceUnavailable => 503,
+            ClusterNotFoundResponseCode::NotFound => 404,
+            ClusterNotFoundResponseCode::InternalServerError => 500,
+        },
+    })
+}
+
+fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target> {
+    match at.required("cluster_specifier", &pb.cluster_specifier)? {
+        ClusterSpecifier::Cluster(name) => {
+            not_empty(at, "cluster", name)?;
+            Ok(Target::Cluster(scope.cluster(&at.field("cluster"), name)?))
+        }
+        ClusterSpecifier::ClusterHeader(name) => {
+            Ok(Target::ClusterHeader(header_name(&at.field("cluster_header"), name)?))
+        }
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            Ok(Target::Weighted(weighted_clusters(scope, &at.field("weighted_clusters"), weighted)?))
+        }
+        ClusterSpecifier::ClusterSpecifierPlugin(_) => at.field("cluster_specifier_plugin").wrong("is not implemented"),
+        ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
+            at.field("inline_cluster_specifier_plugin").wrong("is not implemented")
+        }
+    }
+}
+
+fn weighted_clusters(scope: &Scope<'_>, at: &At<'_>, pb: &pb::WeightedCluster) -> Result<WeightedClusters> {
+    if pb.clusters.is_empty() {
+        return at.field("clusters").wrong("must have at least one cluster");
+    }
+    let clusters = pb.clusters.iter().enumerate();
+    let clusters = gather(clusters.map(|(index, one)| weighted_cluster(scope, &at.item("clusters", index), one)))?;
+    let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if total == 0 {
+        return at.field("clusters").wrong("the sum of the weights must be greater than 0");
+    }
+    if total > u64::from(u32::MAX) {
+        return at.field("clusters").wrong("the sum of the weights must not exceed 4294967295");
+    }
+    if let Some(wanted) = uint(&pb.total_weight).filter(|wanted| u64::from(*wanted) != total) {
+        return at.field("total_weight").wrong(format!("is {wanted}, and the weights add up to {total}"));
+    }
+    let header_name = match &pb.random_value_specifier {
+        None => None,
+        Some(RandomValueSpecifier::HeaderName(name)) => Some(header_name(&at.field("header_name"), name)?),
+        Some(RandomValueSpecifier::UseHashPolicy(_)) => return at.field("use_hash_policy").wrong("is not implemented"),
+    };
+    Ok(WeightedClusters { clusters, total, header_name })
+}
+
+fn weighted_cluster(
+    scope: &Scope<'_>,
+    at: &At<'_>,
+    pb: &pb::weighted_cluster::ClusterWeight,
+) -> Result<WeightedCluster> {
+    let name = not_empty(at, "name", &pb.name)?;
+    let host = pb.host_rewrite_specifier.as_ref();
+    Ok(WeightedCluster {
+        name: scope.cluster(&at.field("name"), name)?,
+        weight: uint(&pb.weight).unwrap_or(0),
+        edits: header::edits(at, &header_lists!(pb))?,
+        host_rewrite: host.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(text)| text.as_str().into()),
+    })
+}
+
+fn path_rewrite(at: &At<'_>, pb: &pb::RouteAction) -> Result<PathRewrite> {
+    match (pb.prefix_rewrite.as_str(), &pb.regex_rewrite) {
+        ("", None) => Ok(PathRewrite::None),
+        (prefix, None) => Ok(PathRewrite::Prefix(prefix.into())),
+        ("", Some(rewrite)) => {
+            let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
+            Ok(PathRewrite::Regex { regex, substitution })
+        }
+        _ => at.field("regex_rewrite").wrong("cannot be set together with prefix_rewrite"),
+    }
+}
+
+fn host_rewrite(at: &At<'_>, pb: &pb::RouteAction) -> Result<HostRewrite> {
+    Ok(match &pb.host_rewrite_specifier {
+        None => HostRewrite::None,
+        Some(HostRewriteSpecifier::HostRewriteLiteral(text)) => HostRewrite::Literal(text.as_str().into()),
+        Some(HostRewriteSpecifier::AutoHostRewrite(on)) if on.value => HostRewrite::Auto,
+        Some(HostRewriteSpecifier::AutoHostRewrite(_)) => HostRewrite::None,
+        Some(HostRewriteSpecifier::HostRewriteHeader(name)) => {
+            HostRewrite::Header(header_name(&at.field("host_rewrite_header"), name)?)
+        }
+        Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
+            let (regex, substitution) = matcher::substitution(&at.field("host_rewrite_path_regex"), rewrite)?;
+            HostRewrite::PathRegex { regex, substitution }
+        }
+        Some(HostRewriteSpecifier::HostRewrite(_)) => return at.field("host_rewrite").wrong("is not implemented"),
+    })
+}
+
+fn redirect(at: &At<'_>, pb: &pb::RedirectAction) -> Result<Redirect> {
+    let port = (pb.port_redirect != 0).then(|| super::address::port16(at, "port_redirect", pb.port_redirect));
+    Ok(Redirect {
+        status: match known(at, "response_code", pb.response_code)? {
+            RedirectResponseCode::MovedPermanently => 301,
+            RedirectResponseCode::Found => 302,
+            RedirectResponseCode::SeeOther => 303,
+            RedirectResponseCode::TemporaryRedirect => 307,
+            RedirectResponseCode::PermanentRedirect => 308,
+        },
+        scheme: match &pb.scheme_rewrite_specifier {
+            None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => RedirectScheme::Keep,
+            Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => RedirectScheme::Https,
+            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => RedirectScheme::Other(scheme.as_str().into()),
+        },
+        host: (!pb.host_redirect.is_empty()).then(|| pb.host_redirect.as_str().into()),
+        port: port.transpose()?,
+        path: match &pb.path_rewrite_specifier {
+            None => RedirectPath::Keep,
+            Some(PathRewriteSpecifier::PathRedirect(path)) => RedirectPath::Full(path.as_str().into()),
+            Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => RedirectPath::Prefix(prefix.as_str().into()),
+            Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
+                let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
+                RedirectPath::Regex { regex, substitution }
+            }
+            Some(PathRewriteSpecifier::PathRewrite(_)) => return at.field("path_rewrite").wrong("is not implemented"),
+        },
+        strip_query: pb.strip_query,
+    })
+}
+
+fn respond(scope: &Scope<'_>, at: &At<'_>, pb: &pb::DirectResponseAction) -> Result<DirectResponse> {
+    let status = u16::try_from(pb.status).ok().filter(|status| (200..600).contains(status));
+    let Some(status) = status else {
+        return at.field("status").wrong(format!("{} is not a status from 200 to 599", pb.status));
+    };
+    let body = match &pb.body {
+        None => Vec::new(),
+        Some(body) => data::bytes(&at.field("body"), body)?,
+    };
+    let limit = super::route::max_body(scope.table);
+    if body.len() > limit as usize {
+        let text = format!("has {} bytes; max_direct_response_body_size_bytes allows {limit}", body.len());
+        return at.field("body").wrong(text);
+    }
+    let format = pb.body_format.as_ref().map(|body| format::body(&at.field("body_format"), body)).transpose()?;
+    Ok(DirectResponse { status, body: body.into(), format })
+}

@@ -1,0 +1,218 @@
+//! Listeners and filter chains (`listener.v3.Listener`).
+
+use super::{
+    Context, Result, access_log, address, duration, flag, hash_of, http, known, lower, not_empty, tls, uint, unpack,
+};
+use crate::pb::envoy::config::core::v3 as core;
+use crate::pb::envoy::config::listener::v3 as pb;
+use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use crate::problem::{At, gather};
+use crate::schema::type_name;
+use ipnet::IpNet;
+use model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter, SourceType, TcpProxy, TcpTarget};
+use pb::filter_chain_match::ConnectionSourceType;
+use std::sync::Arc;
+use std::time::Duration;
+
+const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<Listener> {
+    let own = address::address(&at.field("address"), at.required("address", &pb.address)?)?;
+    let more = pb.additional_addresses.iter().enumerate().map(|(index, more)| {
+        let at = at.item("additional_addresses", index);
+        address::address(&at.field("address"), at.required("address", &more.address)?)
+    });
+    let filters = listener_filters(at, &pb.listener_filters)?;
+    let (chains, default_chain) = chains(cx, at, pb)?;
+    // Envoy adds its inspector by itself where a chain asks for what only the ClientHello tells.
+    let asks_for_tls = chains.iter().any(|chain| {
+        let m = &chain.matches;
+        !m.server_names.is_empty() || !m.transport_protocol.is_empty() || !m.application_protocols.is_empty()
+    });
+    let timeout = duration(at, "listener_filters_timeout", &pb.listener_filters_timeout)?;
+    Ok(Listener {
+        name: if pb.name.is_empty() { own.to_string().into() } else { pb.name.as_str().into() },
+        address: own,
+        additional_addresses: gather(more)?,
+        stat_prefix: (!pb.stat_prefix.is_empty()).then(|| pb.stat_prefix.as_str().into()),
+        chains,
+        default_chain,
+        inspect_tls: filters.tls || asks_for_tls,
+        inspect_http: filters.http,
+        original_dst: filters.original_dst || flag(&pb.use_original_dst).unwrap_or(false),
+        listener_filters_timeout: timeout.unwrap_or(Duration::from_secs(15)),
+        buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
+        reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
+        backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
+        access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
+        hash: hash_of(pb),
+    })
+}
+
+#[derive(Default)]
+struct ListenerFilters {
+    tls: bool,
+    http: bool,
+    original_dst: bool,
+}
+
+fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<ListenerFilters> {
+    let mut found = ListenerFilters::default();
+    let results = filters.iter().enumerate().map(|(index, filter)| {
+        let at = at.item("listener_filters", index);
+        let any = match at.required("typed_config", &filter.config_type)? {
+            pb::listener_filter::ConfigType::TypedConfig(any) => any,
+            pb::listener_filter::ConfigType::ConfigDiscovery(_) => {
+                return at.field("config_discovery").wrong("is not implemented; give typed_config");
+            }
+        };
+        match type_name(&any.type_url) {
+            "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" => found.tls = true,
+            "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" => found.http = true,
+            "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" => found.original_dst = true,
+            other => {
+                let text = format!(
+                    "listener filter `{other}` is not implemented; tls_inspector, http_inspector and original_dst are"
+                );
+                return at.wrong(text);
+            }
+        }
+        Ok(())
+    });
+    gather(results)?;
+    Ok(found)
+}
+
+type Chains = (Vec<Arc<FilterChain>>, Option<Arc<FilterChain>>);
+
+fn chains(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<Chains> {
+    if pb.filter_chains.is_empty() && pb.default_filter_chain.is_none() {
+        return at.field("filter_chains").wrong("must have at least one filter chain");
+    }
+    let all = pb.filter_chains.iter().enumerate();
+    let chains = gather(all.map(|(index, one)| chain(cx, &at.item("filter_chains", index), one).map(Arc::new)))?;
+    for (index, later) in chains.iter().enumerate() {
+        if let Some(earlier) = chains[..index].iter().position(|earlier| earlier.matches == later.matches) {
+            let at = at.item("filter_chains", index);
+            let text = format!("filter_chains[{earlier}] matches the same connections");
+            return at.field("filter_chain_match").wrong(text);
+        }
+    }
+    let default = pb.default_filter_chain.as_ref();
+    let default = default.map(|one| chain(cx, &at.field("default_filter_chain"), one).map(Arc::new));
+    Ok((chains, default.transpose()?))
+}
+
+fn chain(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::FilterChain) -> Result<FilterChain> {
+    let socket = pb.transport_socket.as_ref();
+    let tls = socket.map(|socket| tls::server(cx, &at.field("transport_socket"), socket)).transpose()?.flatten();
+    let timeout = duration(at, "transport_socket_connect_timeout", &pb.transport_socket_connect_timeout)?;
+    let matches = pb.filter_chain_match.as_ref();
+    let matches = matches.map(|m| chain_match(&at.field("filter_chain_match"), m)).transpose()?;
+    Ok(FilterChain {
+        name: pb.name.as_str().into(),
+        matches: matches.unwrap_or_default(),
+        tls: tls.map(Arc::new),
+        transport_connect_timeout: timeout.unwrap_or_default(),
+        filter: network_filter(cx, at, &pb.filters)?,
+        hash: hash_of(pb),
+    })
+}
+
+fn chain_match(at: &At<'_>, pb: &pb::FilterChainMatch) -> Result<ChainMatch> {
+    let ranges = |field: &'static str, list: &[core::CidrRange]| -> Result<Vec<IpNet>> {
+        gather(list.iter().enumerate().map(|(index, range)| address::range(&at.item(field, index), range)))
+    };
+    let server_names = pb.server_names.iter().enumerate().map(|(index, name)| {
+        // `*` alone would be `*.` with nothing behind; Envoy knows only whole labels.
+        let rest = name.strip_prefix("*.").unwrap_or(name);
+        if rest.contains('*') || rest.is_empty() {
+            let text = format!("`{name}`: a wildcard must be a whole first label, such as *.example.com");
+            return at.item("server_names", index).wrong(text);
+        }
+        Ok(lower(name))
+    });
+    let ports = pb.source_ports.iter();
+    let port = uint(&pb.destination_port).map(|port| address::port16(at, "destination_port", port));
+    Ok(ChainMatch {
+        destination_port: port.transpose()?,
+        prefix_ranges: ranges("prefix_ranges", &pb.prefix_ranges)?,
+        server_names: gather(server_names)?,
+        transport_protocol: pb.transport_protocol.as_str().into(),
+        application_protocols: pb.application_protocols.iter().map(|name| name.as_str().into()).collect(),
+        direct_source_prefix_ranges: ranges("direct_source_prefix_ranges", &pb.direct_source_prefix_ranges)?,
+        source_type: match known(at, "source_type", pb.source_type)? {
+            ConnectionSourceType::Any => SourceType::Any,
+            ConnectionSourceType::SameIpOrLoopback => SourceType::SameIpOrLoopback,
+            ConnectionSourceType::External => SourceType::External,
+        },
+        source_prefix_ranges: ranges("source_prefix_ranges", &pb.source_prefix_ranges)?,
+        source_ports: gather(ports.map(|port| address::port16(at, "source_ports", *port)))?,
+    })
+}
+
+/// One terminal filter, or none.
+fn network_filter(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) -> Result<NetworkFilter> {
+    let mut found = NetworkFilter::Close;
+    let results = filters.iter().enumerate().map(|(index, filter)| {
+        let at = at.item("filters", index);
+        let any = match at.required("typed_config", &filter.config_type)? {
+            pb::filter::ConfigType::TypedConfig(any) => any,
+            pb::filter::ConfigType::ConfigDiscovery(_) => {
+                return at.field("config_discovery").wrong("is not implemented; give typed_config");
+            }
+        };
+        let inner = at.field("typed_config");
+        let last = index + 1 == filters.len();
+        match type_name(&any.type_url) {
+            MANAGER | TCP_PROXY if !last => return at.wrong("is a terminal filter; it must be the last"),
+            MANAGER => found = NetworkFilter::Http(Arc::new(http::manager(cx, &inner, &unpack(&inner, any)?)?)),
+            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy(&inner, &unpack(&inner, any)?)?)),
+            other => {
+                let text = format!(
+                    "network filter `{other}` is not implemented; \
+                    http_connection_manager and tcp_proxy are"
+                );
+                return at.wrong(text);
+            }
+        }
+        Ok(())
+    });
+    gather(results)?;
+    Ok(found)
+}
+
+fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
+    use tcp::tcp_proxy::ClusterSpecifier;
+    let target = match at.required("cluster_specifier", &pb.cluster_specifier)? {
+        ClusterSpecifier::Cluster(name) => TcpTarget::Cluster(not_empty(at, "cluster", name)?.into()),
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            let at = at.field("weighted_clusters");
+            let clusters = weighted.clusters.iter().enumerate().map(|(index, one)| {
+                let at = at.item("clusters", index);
+                match one.weight {
+                    0 => at.field("weight").wrong("must be at least 1"),
+                    weight => Ok((not_empty(&at, "name", &one.name)?.into(), weight)),
+                }
+            });
+            let clusters: Vec<(Arc<str>, u32)> = gather(clusters)?;
+            if clusters.is_empty() {
+                return at.field("clusters").wrong("must have at least one cluster");
+            }
+            let total = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            TcpTarget::Weighted { clusters, total }
+        }
+    };
+    let attempts = uint(&pb.max_connect_attempts).unwrap_or(1);
+    if attempts == 0 {
+        return at.field("max_connect_attempts").wrong("must be at least 1");
+    }
+    Ok(TcpProxy {
+        stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
+        target,
+        idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?.unwrap_or(Duration::from_secs(3600)),
+        max_connect_attempts: attempts,
+        access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
+    })
+}

@@ -1,0 +1,22 @@
+//! Resources from files (`path_config_source`): a `DiscoveryResponse` as YAML or JSON.
+
+use super::{Change, Incoming};
+use crate::json::Document;
+use crate::kind::ResourceKind;
+use crate::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::problem::{At, FileError};
+
+/// All resources of `kind` that the file holds.
+pub fn read_file(kind: ResourceKind, file: &str, text: &str) -> Result<Change, FileError> {
+    let document = Document::parse(file, text)?;
+    let response: DiscoveryResponse = document.read()?;
+    let mut upserts = Vec::new();
+    for (index, any) in response.resources.into_iter().enumerate() {
+        if any.type_url != kind.type_url() {
+            let text = format!("is a {}; this file must hold {}", any.type_url, kind.type_url());
+            return Err(document.explain(At::ROOT.item("resources", index).problem(text).into()));
+        }
+        upserts.push(Incoming { name: String::new(), version: response.version_info.clone(), body: any.value.into() });
+    }
+    Ok(Change { kind, upserts, removed: Vec::new(), full: true })
+}

@@ -1,0 +1,236 @@
+//! The resources a proxy holds: accepts changes whole or not at all, knows what is still to be asked for, and links
+//! what is complete into snapshots.
+//!
+//! A cluster or listener that waits for endpoints, routes or secrets is *warming*: its previous version, if there is
+//! one, keeps serving. A resource that is refused never replaces the one before.
+
+mod accept;
+mod file;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+pub use accept::{Rejected, Rejection};
+pub use file::read_file;
+
+use crate::Bootstrap;
+use crate::compile::source::Source;
+use crate::compile::{Compiled, Need, Scope};
+use crate::kind::ResourceKind;
+use bytes::Bytes;
+use model::Snapshot;
+use model::cluster::Cluster;
+use model::endpoint::Assignment;
+use model::listener::Listener;
+use model::route::RouteTable;
+use model::tls::Secret;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A resource as it arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// As the response calls it; empty when only the resource itself has its name.
+    pub name: String,
+    pub version: String,
+    /// The encoded resource.
+    pub body: Bytes,
+}
+
+/// One response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub kind: ResourceKind,
+    pub upserts: Vec<Incoming>,
+    pub removed: Vec<String>,
+    /// The response holds all there are (state of the world); of clusters and listeners the others are gone.
+    pub full: bool,
+}
+
+pub struct Resources {
+    scope: Scope,
+    fixed: Fixed,
+    /// Secrets that this process makes itself; they come before all others.
+    provided: BTreeMap<Arc<str>, Secret>,
+    clusters: BTreeMap<Arc<str>, Held<Compiled<Arc<Cluster>>>>,
+    listeners: BTreeMap<Arc<str>, Held<Compiled<Arc<Listener>>>>,
+    endpoints: BTreeMap<Arc<str>, Held<Arc<Assignment>>>,
+    routes: BTreeMap<Arc<str>, Held<Arc<RouteTable>>>,
+    secrets: BTreeMap<Arc<str>, Held<Secret>>,
+    /// What serves: the last complete version of each.
+    active_clusters: BTreeMap<Arc<str>, Compiled<Arc<Cluster>>>,
+    active_listeners: BTreeMap<Arc<str>, Compiled<Arc<Listener>>>,
+    current: Arc<Snapshot>,
+    changed: bool,
+}
+
+/// What the bootstrap brings; it wins over what is discovered under the same name, and never changes.
+struct Fixed {
+    clusters: BTreeMap<Arc<str>, Compiled<Arc<Cluster>>>,
+    listeners: BTreeMap<Arc<str>, Compiled<Arc<Listener>>>,
+    secrets: BTreeMap<Arc<str>, Secret>,
+}
+
+/// An accepted resource.
+struct Held<T> {
+    version: String,
+    body: Bytes,
+    value: T,
+}
+
+/// An accepted resource, for `/config_dump`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    pub kind: ResourceKind,
+    pub name: Arc<str>,
+    pub version: String,
+    pub body: Bytes,
+    /// Waits for what it refers to.
+    pub warming: bool,
+}
+
+impl Resources {
+    pub fn new(bootstrap: &Bootstrap) -> Self {
+        let clusters = bootstrap.clusters.iter().map(|one| (one.value.name.clone(), one.clone()));
+        let listeners = bootstrap.listeners.iter().map(|one| (one.value.name.clone(), one.clone()));
+        let secrets = bootstrap.secrets.iter().map(|(name, secret)| (name.as_str().into(), secret.clone()));
+        Resources {
+            scope: bootstrap.scope.clone(),
+            fixed: Fixed { clusters: clusters.collect(), listeners: listeners.collect(), secrets: secrets.collect() },
+            provided: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            active_clusters: BTreeMap::new(),
+            active_listeners: BTreeMap::new(),
+            current: Arc::default(),
+            changed: true,
+        }
+    }
+
+    /// Secrets of this process's own making, such as its SVID. They satisfy every reference to their names.
+    pub fn provide(&mut self, secrets: impl IntoIterator<Item = (Arc<str>, Secret)>) {
+        self.provided.extend(secrets);
+        self.changed = true;
+    }
+
+    /// Names that are referred to and come from `source`.
+    pub fn wanted(&self, kind: ResourceKind, source: &Source) -> BTreeSet<String> {
+        let needs = self.needs().filter(|need| need.kind == kind && need.source == *source);
+        needs.filter(|need| !self.provided.contains_key(&need.name)).map(|need| need.name.to_string()).collect()
+    }
+
+    /// Every source that something refers to.
+    pub fn sources(&self) -> BTreeSet<Source> {
+        self.needs().map(|need| need.source.clone()).collect()
+    }
+
+    fn needs(&self) -> impl Iterator<Item = &Need> {
+        let fixed_clusters = self.fixed.clusters.values().flat_map(|one| &one.needs);
+        let fixed_listeners = self.fixed.listeners.values().flat_map(|one| &one.needs);
+        let clusters = self.clusters.values().flat_map(|held| &held.value.needs);
+        let listeners = self.listeners.values().flat_map(|held| &held.value.needs);
+        // What still serves while its successor warms keeps what it refers to.
+        let active_clusters = self.active_clusters.values().flat_map(|one| &one.needs);
+        let active_listeners = self.active_listeners.values().flat_map(|one| &one.needs);
+        let fixed = fixed_clusters.chain(fixed_listeners);
+        fixed.chain(clusters).chain(listeners).chain(active_clusters).chain(active_listeners)
+    }
+
+    fn satisfied(&self, needs: &[Need]) -> bool {
+        needs.iter().all(|need| match need.kind {
+            ResourceKind::Endpoints => self.endpoints.contains_key(&need.name),
+            ResourceKind::Routes => self.routes.contains_key(&need.name),
+            ResourceKind::Secret => self.provided.contains_key(&need.name) || self.secrets.contains_key(&need.name),
+            ResourceKind::Cluster | ResourceKind::Listener => true,
+        })
+    }
+
+    /// What is complete, linked. The same `Arc` as before when nothing changed.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        if !self.changed {
+            return self.current.clone();
+        }
+        self.changed = false;
+        self.activate();
+        self.prune();
+        let mut secrets = self.fixed.secrets.clone();
+        secrets.extend(self.secrets.iter().map(|(name, held)| (name.clone(), held.value.clone())));
+        secrets.extend(self.provided.iter().map(|(name, secret)| (name.clone(), secret.clone())));
+        let clusters = self.active_clusters.iter().map(|(name, one)| (name.clone(), one.value.clone()));
+        let listeners = self.active_listeners.iter().map(|(name, one)| (name.clone(), one.value.clone()));
+        let routes = self.routes.iter().map(|(name, held)| (name.clone(), held.value.clone()));
+        let assignments = self.endpoints.iter().map(|(name, held)| (name.clone(), held.value.clone()));
+        self.current = Arc::new(Snapshot {
+            generation: self.current.generation + 1,
+            clusters: clusters.collect(),
+            listeners: listeners.collect(),
+            routes: routes.collect(),
+            assignments: assignments.collect(),
+            secrets,
+        });
+        self.current.clone()
+    }
+
+    /// Moves complete versions in, keeps the previous one of what is warming, and drops what is gone.
+    fn activate(&mut self) {
+        let clusters = choose(&self.fixed.clusters, &self.clusters, &self.active_clusters, |n| self.satisfied(n));
+        let listeners = choose(&self.fixed.listeners, &self.listeners, &self.active_listeners, |n| self.satisfied(n));
+        (self.active_clusters, self.active_listeners) = (clusters, listeners);
+    }
+
+    /// Forgets endpoints, routes and secrets that nothing refers to any more.
+    fn prune(&mut self) {
+        let used: BTreeSet<(ResourceKind, Arc<str>)> =
+            self.needs().map(|need| (need.kind, need.name.clone())).collect();
+        let keep = |kind: ResourceKind, name: &Arc<str>| used.contains(&(kind, name.clone()));
+        self.endpoints.retain(|name, _| keep(ResourceKind::Endpoints, name));
+        self.routes.retain(|name, _| keep(ResourceKind::Routes, name));
+        self.secrets.retain(|name, _| keep(ResourceKind::Secret, name));
+    }
+
+    /// Every accepted resource of a kind.
+    pub fn dump(&self, kind: ResourceKind) -> Vec<Dumped> {
+        fn all<T>(
+            kind: ResourceKind,
+            held: &BTreeMap<Arc<str>, Held<T>>,
+            warming: impl Fn(&Arc<str>, &T) -> bool,
+        ) -> Vec<Dumped> {
+            let dumped = held.iter().map(|(name, held)| Dumped {
+                kind,
+                name: name.clone(),
+                version: held.version.clone(),
+                body: held.body.clone(),
+                warming: warming(name, &held.value),
+            });
+            dumped.collect()
+        }
+        match kind {
+            ResourceKind::Cluster => all(kind, &self.clusters, |_, one| !self.satisfied(&one.needs)),
+            ResourceKind::Listener => all(kind, &self.listeners, |_, one| !self.satisfied(&one.needs)),
+            ResourceKind::Endpoints => all(kind, &self.endpoints, |_, _| false),
+            ResourceKind::Routes => all(kind, &self.routes, |_, _| false),
+            ResourceKind::Secret => all(kind, &self.secrets, |_, _| false),
+        }
+    }
+}
+
+type Serving<T> = BTreeMap<Arc<str>, Compiled<Arc<T>>>;
+
+fn choose<T>(
+    fixed: &Serving<T>,
+    discovered: &BTreeMap<Arc<str>, Held<Compiled<Arc<T>>>>,
+    active: &Serving<T>,
+    complete: impl Fn(&[Need]) -> bool,
+) -> Serving<T> {
+    let clone = |one: &Compiled<Arc<T>>| Compiled { value: one.value.clone(), needs: one.needs.clone() };
+    let found =
+        discovered.iter().filter(|(name, _)| !fixed.contains_key(*name)).map(|(name, held)| (name, &held.value));
+    let chosen = fixed.iter().chain(found).filter_map(|(name, newest)| {
+        let serving = if complete(&newest.needs) { Some(newest) } else { active.get(name) };
+        serving.map(|one| (name.clone(), clone(one)))
+    });
+    chosen.collect()
+}

@@ -1,0 +1,473 @@
+//! What of Envoy's API is implemented, message by message. A field that is named nowhere here is refused.
+
+pub(super) struct Declared {
+    pub(super) message: &'static str,
+    /// Names of fields, or `*` for all.
+    pub(super) supported: &'static str,
+    /// Accepted, though nothing follows from it; and why that is right.
+    pub(super) without_effect: &'static [(&'static str, &'static str)],
+}
+
+const fn all(message: &'static str) -> Declared {
+    Declared { message, supported: "*", without_effect: &[] }
+}
+
+const fn some(message: &'static str, supported: &'static str) -> Declared {
+    Declared { message, supported, without_effect: &[] }
+}
+
+const fn partly(
+    message: &'static str,
+    supported: &'static str,
+    without_effect: &'static [(&'static str, &'static str)],
+) -> Declared {
+    Declared { message, supported, without_effect }
+}
+
+const DESCRIPTIVE: &str = "describes; nothing reads it";
+const FILES_ARE_WATCHED: &str = "the files themselves are watched";
+const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
+const NO_HASHING: &str = "only hashing load balancers read it, and none can be configured";
+const CLUSTER_STATS: &str = "the statistics are always there";
+const PARSER: &str = "there is one parser";
+
+pub(super) const TABLE: &[&[Declared]] = &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS];
+
+const BOOTSTRAP: &[Declared] = &[
+    partly(
+        "envoy.config.bootstrap.v3.Bootstrap",
+        "node static_resources dynamic_resources admin",
+        &[
+            ("cluster_manager", "only load statistics and local zones need it"),
+            ("layered_runtime", NO_RUNTIME),
+            ("flags_path", "is obsolete in Envoy too"),
+            ("stats_flush_interval", "statistics are read when they are asked for"),
+            ("stats_flush_on_admin", "statistics are read when they are asked for"),
+            ("enable_dispatcher_stats", "there is no dispatcher"),
+            ("watchdog", "workers are watched by their peers' hand-off, not by a timer"),
+            ("watchdogs", "workers are watched by their peers' hand-off, not by a timer"),
+            ("node_context_params", "only xdstp names need it"),
+            ("default_socket_interface", "there is one"),
+            ("memory_allocator_manager", "the allocator returns memory by itself"),
+            ("deferred_stat_options", "statistics are always created when first used"),
+        ],
+    ),
+    all("envoy.config.bootstrap.v3.Bootstrap.StaticResources"),
+    some("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
+    partly(
+        "envoy.config.bootstrap.v3.Admin",
+        "address",
+        &[
+            ("access_log", "requests to the admin address are not logged"),
+            ("access_log_path", "requests to the admin address are not logged"),
+            ("profile_path", "there is no built-in profiler"),
+            ("ignore_global_conn_limit", "there is no global limit"),
+        ],
+    ),
+];
+
+const CORE: &[Declared] = &[
+    all("envoy.config.core.v3.Node"),
+    all("envoy.config.core.v3.BuildVersion"),
+    all("envoy.config.core.v3.Extension"),
+    all("envoy.type.v3.SemanticVersion"),
+    all("envoy.config.core.v3.Locality"),
+    partly(
+        "envoy.config.core.v3.ConfigSource",
+        "path path_config_source api_config_source ads self resource_api_version",
+        &[("initial_fetch_timeout", "what has not arrived stays warming, and what ran keeps running")],
+    ),
+    partly(
+        "envoy.config.core.v3.ApiConfigSource",
+        "api_type grpc_services transport_api_version",
+        &[
+            ("set_node_on_first_message_only", "the node is always sent with the first message only"),
+            ("refresh_delay", "is for REST"),
+            ("request_timeout", "is for REST"),
+        ],
+    ),
+    all("envoy.config.core.v3.AggregatedConfigSource"),
+    some("envoy.config.core.v3.SelfConfigSource", "transport_api_version"),
+    partly(
+        "envoy.config.core.v3.PathConfigSource",
+        "path",
+        &[("watched_directory", FILES_ARE_WATCHED), ("poll_interval", FILES_ARE_WATCHED)],
+    ),
+    partly(
+        "envoy.config.core.v3.GrpcService",
+        "envoy_grpc google_grpc initial_metadata",
+        &[("timeout", "streams have no deadline")],
+    ),
+    partly(
+        "envoy.config.core.v3.GrpcService.EnvoyGrpc",
+        "cluster_name",
+        &[("skip_envoy_headers", "no such headers are sent")],
+    ),
+    some("envoy.config.core.v3.GrpcService.GoogleGrpc", ""),
+    all("envoy.config.core.v3.Address"),
+    some("envoy.config.core.v3.SocketAddress", "protocol address port_value named_port"),
+    some("envoy.config.core.v3.EnvoyInternalAddress", ""),
+    some("envoy.config.core.v3.Pipe", "path"),
+    all("envoy.config.core.v3.CidrRange"),
+    partly(
+        "envoy.config.core.v3.DataSource",
+        "filename inline_bytes inline_string environment_variable",
+        &[("watched_directory", FILES_ARE_WATCHED)],
+    ),
+    partly("envoy.config.core.v3.Metadata", "filter_metadata", &[("typed_filter_metadata", DESCRIPTIVE)]),
+    partly("envoy.config.core.v3.RuntimeFractionalPercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
+    partly("envoy.config.core.v3.RuntimeDouble", "default_value", &[("runtime_key", NO_RUNTIME)]),
+    all("envoy.type.v3.FractionalPercent"),
+    all("envoy.type.v3.Percent"),
+    all("envoy.type.v3.Int64Range"),
+    all("envoy.config.core.v3.HeaderValueOption"),
+    all("envoy.config.core.v3.HeaderValue"),
+    partly(
+        "envoy.config.core.v3.SubstitutionFormatString",
+        "text_format json_format text_format_source",
+        &[("json_format_options", "keys are always sorted")],
+    ),
+    all("envoy.config.core.v3.TypedExtensionConfig"),
+    all("envoy.config.core.v3.TransportSocket"),
+    all("envoy.config.core.v3.TcpKeepalive"),
+    some("envoy.config.core.v3.ExtensionConfigSource", ""),
+    some(
+        "envoy.config.core.v3.HttpProtocolOptions",
+        "idle_timeout max_headers_count max_connection_duration max_stream_duration headers_with_underscores_action \
+         max_requests_per_connection",
+    ),
+    partly(
+        "envoy.config.core.v3.Http1ProtocolOptions",
+        "allow_absolute_url accept_http_10 default_host_for_http_10 header_key_format enable_trailers",
+        &[
+            ("use_balsa_parser", PARSER),
+            ("allow_custom_methods", "every method that is a token is allowed"),
+            ("override_stream_error_on_invalid_http_message", "an invalid message always ends the connection"),
+        ],
+    ),
+    all("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat"),
+    all("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords"),
+    partly(
+        "envoy.config.core.v3.Http2ProtocolOptions",
+        "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \
+         connection_keepalive",
+        &[
+            ("hpack_table_size", "the decoder's default of 4096 bytes is kept"),
+            ("max_outbound_frames", "the codec bounds its queues by itself"),
+            ("max_outbound_control_frames", "the codec bounds its queues by itself"),
+            ("max_consecutive_inbound_frames_with_empty_payload", "the codec defends itself against floods"),
+            ("max_inbound_priority_frames_per_stream", "the codec defends itself against floods"),
+            ("max_inbound_window_update_frames_per_data_frame_sent", "the codec defends itself against floods"),
+            ("stream_error_on_invalid_http_messaging", "an invalid message always resets its stream only"),
+            ("override_stream_error_on_invalid_http_message", "an invalid message always resets its stream only"),
+            ("use_oghttp2_codec", PARSER),
+            ("enable_huffman_encoding", "is always on"),
+        ],
+    ),
+    partly(
+        "envoy.config.core.v3.KeepaliveSettings",
+        "interval timeout",
+        &[("interval_jitter", "pings of different connections start at different times anyway")],
+    ),
+    some("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni auto_san_validation"),
+    all("envoy.type.matcher.v3.StringMatcher"),
+    some("xds.core.v3.TypedExtensionConfig", ""),
+    partly("envoy.type.matcher.v3.RegexMatcher", "regex", &[("google_re2", "is the only engine in Envoy too")]),
+    all("envoy.type.matcher.v3.RegexMatchAndSubstitute"),
+];
+
+const LISTENER: &[Declared] = &[
+    partly(
+        "envoy.config.listener.v3.Listener",
+        "name address additional_addresses filter_chains default_filter_chain use_original_dst \
+         per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
+         stat_prefix enable_reuse_port",
+        &[
+            ("metadata", DESCRIPTIVE),
+            ("traffic_direction", DESCRIPTIVE),
+            ("drain_type", "listeners drain on removal, change and shutdown"),
+            ("connection_balance_config", "connections always go to the least loaded worker"),
+            ("ignore_global_conn_limit", "there is no global limit"),
+            ("bypass_overload_manager", "there is no overload manager"),
+            ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
+        ],
+    ),
+    some("envoy.config.listener.v3.AdditionalAddress", "address"),
+    partly(
+        "envoy.config.listener.v3.FilterChain",
+        "filter_chain_match filters transport_socket name transport_socket_connect_timeout",
+        &[("metadata", DESCRIPTIVE)],
+    ),
+    some(
+        "envoy.config.listener.v3.FilterChainMatch",
+        "prefix_ranges source_prefix_ranges source_ports destination_port transport_protocol application_protocols \
+         server_names source_type direct_source_prefix_ranges",
+    ),
+    all("envoy.config.listener.v3.Filter"),
+    some("envoy.config.listener.v3.ListenerFilter", "name typed_config config_discovery"),
+];
+
+const HTTP: &[Declared] = &[
+    partly(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "codec_type stat_prefix rds route_config scoped_routes http_filters http_protocol_options \
+         http2_protocol_options server_name drain_timeout access_log use_remote_address generate_request_id \
+         forward_client_cert_details set_current_client_cert_details xff_num_trusted_hops skip_xff_append via \
+         upgrade_configs stream_idle_timeout request_timeout max_request_headers_kb normalize_path \
+         preserve_external_request_id merge_slashes server_header_transformation common_http_protocol_options \
+         always_set_request_id_in_response local_reply_config strip_matching_host_port \
+         stream_error_on_invalid_http_message request_headers_timeout strip_any_host_port \
+         path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config",
+        &[
+            ("delayed_close_timeout", "a connection is closed when the peer has what was sent to it"),
+            ("http1_safe_max_connection_duration", "connections always end between requests"),
+        ],
+    ),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.Rds"),
+    some("envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes", ""),
+    some(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        "name typed_config config_discovery",
+    ),
+    some(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        "upgrade_type enabled",
+    ),
+    some(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+        "subject cert chain dns uri",
+    ),
+    some("envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig", "body_format"),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ProxyStatusConfig"),
+];
+
+const ROUTE: &[Declared] = &[
+    partly(
+        "envoy.config.route.v3.RouteConfiguration",
+        "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add \
+         request_headers_to_remove validate_clusters most_specific_header_mutations_wins \
+         max_direct_response_body_size_bytes ignore_port_in_host_matching",
+        &[("metadata", DESCRIPTIVE)],
+    ),
+    partly(
+        "envoy.config.route.v3.VirtualHost",
+        "name domains routes require_tls request_headers_to_add response_headers_to_add response_headers_to_remove \
+         request_headers_to_remove include_request_attempt_count retry_policy include_attempt_count_in_response",
+        &[("metadata", DESCRIPTIVE)],
+    ),
+    partly(
+        "envoy.config.route.v3.Route",
+        "match route redirect direct_response non_forwarding_action filter_action request_headers_to_add \
+         response_headers_to_add response_headers_to_remove request_headers_to_remove name",
+        &[("metadata", DESCRIPTIVE), ("decorator", "names spans, and tracing cannot be configured")],
+    ),
+    some(
+        "envoy.config.route.v3.RouteMatch",
+        "prefix path case_sensitive headers query_parameters grpc runtime_fraction safe_regex connect_matcher \
+         path_separated_prefix",
+    ),
+    all("envoy.config.route.v3.RouteMatch.ConnectMatcher"),
+    all("envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions"),
+    partly(
+        "envoy.config.route.v3.RouteAction",
+        "cluster cluster_header weighted_clusters prefix_rewrite host_rewrite_literal auto_host_rewrite timeout \
+         retry_policy priority cluster_not_found_response_code idle_timeout upgrade_configs host_rewrite_header \
+         regex_rewrite host_rewrite_path_regex append_x_forwarded_host",
+        &[("hash_policy", NO_HASHING)],
+    ),
+    some("envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type enabled"),
+    some(
+        "envoy.config.route.v3.RedirectAction",
+        "host_redirect path_redirect response_code https_redirect prefix_rewrite strip_query scheme_redirect \
+         port_redirect regex_rewrite",
+    ),
+    all("envoy.config.route.v3.DirectResponseAction"),
+    all("envoy.config.route.v3.NonForwardingAction"),
+    some("envoy.config.route.v3.FilterAction", ""),
+    partly(
+        "envoy.config.route.v3.WeightedCluster",
+        "clusters total_weight header_name use_hash_policy",
+        &[("runtime_key_prefix", NO_RUNTIME)],
+    ),
+    some(
+        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        "name weight request_headers_to_add response_headers_to_add response_headers_to_remove \
+         request_headers_to_remove host_rewrite_literal",
+    ),
+    all("envoy.config.route.v3.HeaderMatcher"),
+    all("envoy.config.route.v3.QueryParameterMatcher"),
+    some(
+        "envoy.config.route.v3.RetryPolicy",
+        "retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts \
+         retriable_status_codes retry_back_off retriable_headers retriable_request_headers per_try_idle_timeout",
+    ),
+    all("envoy.config.route.v3.RetryPolicy.RetryHostPredicate"),
+    all("envoy.config.route.v3.RetryPolicy.RetryBackOff"),
+];
+
+const CLUSTER: &[Declared] = &[
+    partly(
+        "envoy.config.cluster.v3.Cluster",
+        "name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy \
+         max_requests_per_connection circuit_breakers http_protocol_options http2_protocol_options dns_refresh_rate \
+         dns_lookup_family dns_resolvers outlier_detection transport_socket protocol_selection common_lb_config \
+         alt_stat_name common_http_protocol_options upstream_connection_options ignore_health_on_host_removal \
+         load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
+         respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
+         upstream_http_protocol_options",
+        &[
+            ("metadata", DESCRIPTIVE),
+            ("cleanup_interval", "is for ORIGINAL_DST"),
+            ("track_cluster_stats", CLUSTER_STATS),
+            ("wait_for_warm_on_init", "is for health checks, which cannot be configured"),
+            ("close_connections_on_host_health_failure", "is for health checks, which cannot be configured"),
+        ],
+    ),
+    all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
+    partly(
+        "envoy.config.cluster.v3.Cluster.CommonLbConfig",
+        "healthy_panic_threshold",
+        &[
+            ("update_merge_window", "updates are merged by the snapshot anyway"),
+            ("ignore_new_hosts_until_first_hc", "is for health checks, which cannot be configured"),
+            ("consistent_hashing_lb_config", NO_HASHING),
+        ],
+    ),
+    some("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count active_request_bias"),
+    some("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
+    all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
+    all("envoy.config.cluster.v3.Cluster.RefreshRate"),
+    some("envoy.config.cluster.v3.CircuitBreakers", "thresholds"),
+    partly(
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+        "priority max_connections max_pending_requests max_requests max_retries",
+        &[("track_remaining", CLUSTER_STATS), ("max_connection_pools", "pools are bounded by max_connections")],
+    ),
+    partly(
+        "envoy.config.cluster.v3.OutlierDetection",
+        "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \
+         enforcing_success_rate consecutive_gateway_failure enforcing_consecutive_gateway_failure \
+         split_external_local_origin_errors consecutive_local_origin_failure \
+         enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate enforcing_failure_percentage \
+         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host",
+        &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
+    ),
+    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
+    all("envoy.config.cluster.v3.LoadBalancingPolicy"),
+    all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
+];
+
+const ENDPOINT: &[Declared] = &[
+    some("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints policy"),
+    partly(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
+        "overprovisioning_factor",
+        &[("endpoint_stale_after", "endpoints are kept until others come")],
+    ),
+    partly(
+        "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        "locality lb_endpoints load_balancing_weight priority",
+        &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
+    ),
+    all("envoy.config.endpoint.v3.LbEndpoint"),
+    partly(
+        "envoy.config.endpoint.v3.Endpoint",
+        "address hostname",
+        &[("health_check_config", "is for health checks, which cannot be configured")],
+    ),
+];
+
+const TLS: &[Declared] = &[
+    some(
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context require_client_certificate",
+    ),
+    partly(
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context sni auto_sni_san_validation",
+        &[("max_session_keys", "sessions are remembered by the TLS library")],
+    ),
+    some(
+        "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
+        "tls_params tls_certificates validation_context alpn_protocols tls_certificate_sds_secret_configs \
+         validation_context_sds_secret_config combined_validation_context",
+    ),
+    some(
+        "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext",
+        "default_validation_context validation_context_sds_secret_config",
+    ),
+    some(
+        "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
+        "tls_minimum_protocol_version tls_maximum_protocol_version",
+    ),
+    partly(
+        "envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
+        "certificate_chain private_key",
+        &[("watched_directory", FILES_ARE_WATCHED)],
+    ),
+    partly(
+        "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
+        "trusted_ca crl match_subject_alt_names trust_chain_verification match_typed_subject_alt_names",
+        &[("watched_directory", FILES_ARE_WATCHED)],
+    ),
+    some("envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher", "san_type matcher"),
+    all("envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig"),
+    some("envoy.extensions.transport_sockets.tls.v3.Secret", "name tls_certificate validation_context"),
+];
+
+const EXTENSIONS: &[Declared] = &[
+    some("envoy.config.accesslog.v3.AccessLog", "name typed_config"),
+    all("envoy.extensions.access_loggers.file.v3.FileAccessLog"),
+    all("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"),
+    all("envoy.extensions.access_loggers.stream.v3.StderrAccessLog"),
+    partly(
+        "envoy.extensions.filters.http.router.v3.Router",
+        "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
+        &[
+            ("dynamic_stats", CLUSTER_STATS),
+            ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS),
+            ("reject_connect_request_early_data", "data that arrives before the answer to CONNECT waits for it"),
+        ],
+    ),
+    partly(
+        "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        "",
+        &[
+            ("initial_read_buffer_size", "the buffer fits the ClientHello"),
+            ("close_connection_on_client_hello_parsing_errors", "the TLS handshake refuses it"),
+        ],
+    ),
+    all("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"),
+    all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
+    some(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout",
+    ),
+    all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
+    some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
+    all("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    all("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
+    some(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options upstream_http_protocol_options explicit_http_config \
+         use_downstream_protocol_config auto_config",
+    ),
+    some(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        "http_protocol_options http2_protocol_options",
+    ),
+    some(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        "http_protocol_options http2_protocol_options",
+    ),
+    some(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
+        "http_protocol_options http2_protocol_options",
+    ),
+    some("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin", ""),
+    some(
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        "choice_count active_request_bias enable_full_scan",
+    ),
+    some("envoy.extensions.load_balancing_policies.random.v3.Random", ""),
+];

@@ -1,0 +1,290 @@
+//! The client's side of an aggregated stream, without I/O: told what arrives and what is wanted, it answers what to
+//! send. State of the world and delta alike.
+//!
+//! Per kind of resource and stream: the first request names what is wanted (and, in delta, what is held already);
+//! each response is answered by an ACK or a NACK with its nonce; a change of interest is a request of its own.
+
+use crate::kind::ResourceKind;
+use crate::pb::envoy::config::core::v3::Node;
+use crate::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use crate::pb::google::rpc::Status;
+use crate::resources::{Change, Incoming};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `google.rpc.Code.INVALID_ARGUMENT`.
+const INVALID_ARGUMENT: i32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    StateOfTheWorld,
+    Delta,
+}
+
+/// What to send; the variant is always that of the client's protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    StateOfTheWorld(DiscoveryRequest),
+    Delta(DeltaDiscoveryRequest),
+}
+
+/// A response to be judged: apply the change, then call `accept` or `reject` with the verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub change: Change,
+    pub verdict: Verdict,
+}
+
+/// What the answer needs to know of the response.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "every response is answered"]
+pub struct Verdict {
+    kind: ResourceKind,
+    nonce: String,
+    /// State of the world.
+    version: String,
+    /// Delta: what will be held, and what no longer.
+    held: Vec<(String, String)>,
+    removed: Vec<String>,
+}
+
+/// A response that cannot be for us.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the control plane sent resources of type `{0}`, which nobody asked for")]
+pub struct Unsolicited(pub String);
+
+#[derive(Debug)]
+pub struct Client {
+    protocol: Protocol,
+    node: Node,
+    connected: bool,
+    /// The node goes with the first request of a stream only.
+    introduced: bool,
+    subscriptions: BTreeMap<ResourceKind, Subscription>,
+}
+
+#[derive(Debug, Default)]
+struct Subscription {
+    wildcard: bool,
+    names: BTreeSet<String>,
+    /// A request has been sent on this stream.
+    requested: bool,
+    /// Of the last response on this stream.
+    nonce: String,
+    /// State of the world: the last accepted version.
+    version: String,
+    /// Delta: the versions of what is held.
+    held: BTreeMap<String, String>,
+}
+
+impl Client {
+    /// `wildcards`: the kinds that are discovered as a whole over this stream.
+    pub fn new(protocol: Protocol, node: Node, wildcards: &[ResourceKind]) -> Self {
+        let subscription = |kind| {
+            let wildcard = wildcards.contains(&kind);
+            (kind, Subscription { wildcard, ..Subscription::default() })
+        };
+        Client {
+            protocol,
+            node,
+            connected: false,
+            introduced: false,
+            subscriptions: ResourceKind::ALL.into_iter().map(subscription).collect(),
+        }
+    }
+
+    /// What is held from before, so that a server need not send it again.
+    pub fn resume(&mut self, kind: ResourceKind, held: impl IntoIterator<Item = (String, String)>) {
+        self.subscription(kind).held.extend(held);
+    }
+
+    /// A stream has begun: the first requests, in the order in which kinds depend on each other.
+    pub fn connected(&mut self) -> Vec<Request> {
+        self.connected = true;
+        self.introduced = false;
+        for subscription in self.subscriptions.values_mut() {
+            subscription.requested = false;
+            subscription.nonce.clear();
+        }
+        ResourceKind::ALL.into_iter().filter_map(|kind| self.first(kind)).collect()
+    }
+
+    /// The stream has ended; what is wanted and held stays.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    /// The names wanted from now on.
+    pub fn want(&mut self, kind: ResourceKind, names: BTreeSet<String>) -> Option<Request> {
+        let subscription = self.subscription(kind);
+        if subscription.names == names {
+            return None;
+        }
+        let added: Vec<String> = names.difference(&subscription.names).cloned().collect();
+        let dropped: Vec<String> = subscription.names.difference(&names).cloned().collect();
+        subscription.names = names;
+        // What nobody wants is forgotten, so a server must send it again when it is wanted again.
+        for name in &dropped {
+            subscription.held.remove(name);
+        }
+        if !self.connected {
+            return None;
+        }
+        if !self.subscription(kind).requested {
+            return self.first(kind);
+        }
+        Some(match self.protocol {
+            Protocol::StateOfTheWorld => Request::StateOfTheWorld(self.current(kind)),
+            Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+                resource_names_subscribe: added,
+                resource_names_unsubscribe: dropped,
+                ..self.delta(kind)
+            }),
+        })
+    }
+
+    /// A response of a state-of-the-world stream.
+    pub fn received(&mut self, response: DiscoveryResponse) -> Result<Received, Unsolicited> {
+        let kind = self.solicited(&response.type_url)?;
+        let subscription = self.subscription(kind);
+        subscription.nonce.clone_from(&response.nonce);
+        let incoming = response.resources.into_iter().map(|any| Incoming {
+            name: String::new(),
+            version: response.version_info.clone(),
+            body: any.value.into(),
+        });
+        let upserts = incoming.filter(|one| subscription.concerns(kind, one)).collect();
+        // Clusters and listeners come all together; of the others each response may hold a part.
+        let change = Change { kind, upserts, removed: Vec::new(), full: kind.is_wildcard() };
+        let (nonce, version) = (response.nonce, response.version_info);
+        Ok(Received { change, verdict: Verdict { kind, nonce, version, held: Vec::new(), removed: Vec::new() } })
+    }
+
+    /// A response of a delta stream.
+    pub fn received_delta(&mut self, response: DeltaDiscoveryResponse) -> Result<Received, Unsolicited> {
+        let kind = self.solicited(&response.type_url)?;
+        let subscription = self.subscription(kind);
+        subscription.nonce.clone_from(&response.nonce);
+        let mut upserts = Vec::new();
+        for resource in response.resources {
+            // Without a body it is a sign of life for one that is held already.
+            let Some(any) = resource.resource else { continue };
+            let incoming = Incoming { name: resource.name, version: resource.version, body: any.value.into() };
+            if subscription.concerns(kind, &incoming) {
+                upserts.push(incoming);
+            }
+        }
+        let held = upserts.iter().map(|one| (one.name.clone(), one.version.clone())).collect();
+        let removed = response.removed_resources;
+        let change = Change { kind, upserts, removed: removed.clone(), full: false };
+        let verdict = Verdict { kind, nonce: response.nonce, version: String::new(), held, removed };
+        Ok(Received { change, verdict })
+    }
+
+    /// The response was taken over.
+    pub fn accept(&mut self, verdict: Verdict) -> Request {
+        let subscription = self.subscription(verdict.kind);
+        subscription.version = verdict.version;
+        for name in &verdict.removed {
+            subscription.held.remove(name);
+        }
+        subscription.held.extend(verdict.held);
+        self.answer(verdict.kind, verdict.nonce, None)
+    }
+
+    /// The response was refused; `reason` goes to the control plane.
+    pub fn reject(&mut self, verdict: Verdict, reason: String) -> Request {
+        let status = Status { code: INVALID_ARGUMENT, message: reason, details: Vec::new() };
+        self.answer(verdict.kind, verdict.nonce, Some(status))
+    }
+
+    /// The version of the last accepted state-of-the-world response.
+    pub fn version(&self, kind: ResourceKind) -> &str {
+        self.subscriptions.get(&kind).map_or("", |subscription| &subscription.version)
+    }
+
+    fn subscription(&mut self, kind: ResourceKind) -> &mut Subscription {
+        self.subscriptions.entry(kind).or_default()
+    }
+
+    fn solicited(&self, type_url: &str) -> Result<ResourceKind, Unsolicited> {
+        let kind = ResourceKind::from_type_url(type_url);
+        let kind = kind.filter(|kind| self.subscriptions.get(kind).is_some_and(|one| one.requested));
+        kind.ok_or_else(|| Unsolicited(type_url.to_string()))
+    }
+
+    fn introduce(&mut self) -> Option<Node> {
+        (!std::mem::replace(&mut self.introduced, true)).then(|| self.node.clone())
+    }
+
+    /// The first request for `kind` on this stream, if anything of it is wanted.
+    fn first(&mut self, kind: ResourceKind) -> Option<Request> {
+        let subscription = self.subscription(kind);
+        if !subscription.wildcard && subscription.names.is_empty() {
+            return None;
+        }
+        subscription.requested = true;
+        let subscribe: Vec<String> = subscription.names.iter().cloned().collect();
+        let held = subscription.held.clone();
+        let wildcard = subscription.wildcard;
+        Some(match self.protocol {
+            Protocol::StateOfTheWorld => Request::StateOfTheWorld(self.current(kind)),
+            Protocol::Delta => {
+                let relevant = held.into_iter().filter(|(name, _)| wildcard || subscribe.contains(name));
+                Request::Delta(DeltaDiscoveryRequest {
+                    initial_resource_versions: relevant.collect(),
+                    resource_names_subscribe: subscribe.clone(),
+                    ..self.delta(kind)
+                })
+            }
+        })
+    }
+
+    /// A state-of-the-world request for what is wanted now, answering the last response of this stream.
+    fn current(&mut self, kind: ResourceKind) -> DiscoveryRequest {
+        let node = self.introduce();
+        let subscription = self.subscription(kind);
+        DiscoveryRequest {
+            version_info: subscription.version.clone(),
+            node,
+            resource_names: subscription.names.iter().cloned().collect(),
+            type_url: kind.type_url().into(),
+            response_nonce: subscription.nonce.clone(),
+            ..DiscoveryRequest::default()
+        }
+    }
+
+    fn delta(&mut self, kind: ResourceKind) -> DeltaDiscoveryRequest {
+        let node = self.introduce();
+        DeltaDiscoveryRequest { node, type_url: kind.type_url().into(), ..DeltaDiscoveryRequest::default() }
+    }
+
+    fn answer(&mut self, kind: ResourceKind, nonce: String, error_detail: Option<Status>) -> Request {
+        match self.protocol {
+            Protocol::StateOfTheWorld => {
+                Request::StateOfTheWorld(DiscoveryRequest { response_nonce: nonce, error_detail, ..self.current(kind) })
+            }
+            Protocol::Delta => {
+                Request::Delta(DeltaDiscoveryRequest { response_nonce: nonce, error_detail, ..self.delta(kind) })
+            }
+        }
+    }
+}
+
+impl Subscription {
+    /// Servers may send more than was asked for; it is passed over. What cannot be read is kept, to be refused.
+    fn concerns(&self, kind: ResourceKind, incoming: &Incoming) -> bool {
+        if self.wildcard {
+            return true;
+        }
+        match incoming.name.as_str() {
+            "" => kind.name_of(&incoming.body).map_or(true, |name| self.names.contains(&name)),
+            name => self.names.contains(name),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
