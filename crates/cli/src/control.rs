@@ -12,7 +12,9 @@ use std::time::Duration;
 ///
 /// It reads Kubernetes, Gateway API and Istio objects from a directory and follows changes.
 #[derive(Args)]
-#[command(after_help = "Example:\n  ripstop control --config mesh/ --state /var/lib/ripstop --listen 127.0.0.1:15010 --admin 127.0.0.1:15011")]
+#[command(
+    after_help = "Example:\n  ripstop control --config mesh/ --state /var/lib/ripstop --listen 127.0.0.1:15010 --admin 127.0.0.1:15011"
+)]
 pub(crate) struct Control {
     /// Directory with the mesh's objects (YAML or JSON)
     #[arg(long, value_name = "DIR")]
@@ -53,7 +55,8 @@ pub(crate) fn run(command: Control) -> anyhow::Result<ExitCode> {
             trust_domain: command.trust_domain,
         })
         .await?;
-        let address = |address: Option<SocketAddr>| address.map_or_else(|| "-".to_string(), |address| address.to_string());
+        let address =
+            |address: Option<SocketAddr>| address.map_or_else(|| "-".to_string(), |address| address.to_string());
         let (listen, admin) = (address(handle.listen()), address(handle.admin()));
         match command.output {
             Output::Text => println!("control plane: xDS on {listen}, admin on http://{admin}"),
@@ -67,7 +70,9 @@ pub(crate) fn run(command: Control) -> anyhow::Result<ExitCode> {
 
 /// Make a join token with which one workload gets its first certificate.
 #[derive(Args)]
-#[command(after_help = "Example:\n  ripstop token --state /var/lib/ripstop --namespace default --service-account web > web.token")]
+#[command(
+    after_help = "Example:\n  ripstop token --state /var/lib/ripstop --namespace default --service-account web > web.token"
+)]
 pub(crate) struct Token {
     /// The control plane's state directory
     #[arg(long, value_name = "DIR")]

@@ -20,7 +20,9 @@ enum Mode {
 
 /// Run the proxy. Configuration, flags and admin endpoints are Envoy's.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ripstop proxy -c examples/bootstrap/static.yaml\n  ripstop proxy -c envoy.yaml --mode validate")]
+#[command(
+    after_help = "Examples:\n  ripstop proxy -c examples/bootstrap/static.yaml\n  ripstop proxy -c envoy.yaml --mode validate"
+)]
 pub(crate) struct Proxy {
     /// Envoy v3 bootstrap, YAML or JSON
     #[arg(short, long, value_name = "FILE", required_unless_present = "config_yaml")]

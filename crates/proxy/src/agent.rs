@@ -115,7 +115,7 @@ async fn certify(settings: &Settings, held: Option<&Held>, bundle: &str) -> Resu
         message.metadata_mut().insert("authorization", value);
     }
     let mut client = tonic::client::Grpc::new(dialer.channel());
-    client.ready().await.map_err(|error| format!("cannot reach the control plane: {}", chain(&error)))?;
+    client.ready().await.map_err(|error| format!("cannot reach the control plane: {}", crate::grpc::chain(&error)))?;
     let path = http::uri::PathAndQuery::from_static("/istio.v1.auth.IstioCertificateService/CreateCertificate");
     let codec = tonic_prost::ProstCodec::<CertificateRequest, CertificateResponse>::default();
     let answer = client.unary(message, path, codec).await.map_err(|status| format!("refused: {}", status.message()))?;
@@ -160,16 +160,6 @@ fn transport(settings: &Settings, held: Option<&Held>, bundle: &str) -> Result<C
         ..ClientTls::default()
     };
     client_transport(&tls).map_err(|error| error.to_string())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 fn secrets(held: &Held) -> Secrets {

@@ -9,7 +9,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use tokio::sync::Mutex;
 use wire::resources::Resources;
 use wire::schema::Schema;
 
@@ -60,6 +61,24 @@ impl Lifecycle {
     pub fn count(&self, accepted: bool) {
         let counter = if accepted { &self.accepted } else { &self.rejected };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything that changes the configuration comes together here.
+#[derive(Clone)]
+pub(crate) struct Configuration {
+    pub(crate) core: Arc<Mutex<Core>>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+}
+
+impl Configuration {
+    /// Publishes after a change, once the start-up is over.
+    pub(crate) async fn publish(&self) {
+        let mut core = self.core.lock().await;
+        if self.lifecycle.state() == "LIVE" {
+            core.publish();
+            core.save();
+        }
     }
 }
 
@@ -114,6 +133,12 @@ impl Core {
     /// What the bootstrap and the control plane gave so far.
     pub fn resources_snapshot(&mut self) -> Arc<Snapshot> {
         self.resources.snapshot()
+    }
+
+    /// The same with what this process adds: names resolved, secrets made.
+    pub fn complete_snapshot(&mut self) -> Arc<Snapshot> {
+        let snapshot = self.resources.snapshot();
+        self.complete(&snapshot)
     }
 
     pub fn has_last_good(&self) -> bool {

@@ -79,3 +79,14 @@ impl Dialer {
         }
     }
 }
+
+/// An error with its causes; transports hide the reason in them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

@@ -5,7 +5,7 @@
 
 use crate::admin::Admin;
 use crate::agent::{self, Secrets};
-use crate::core::{Core, Lifecycle};
+use crate::core::{Configuration, Core, Lifecycle};
 use crate::dns;
 use crate::publish::Publisher;
 use crate::telemetry::Registry;
@@ -81,8 +81,8 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
     };
     let mut tasks = tokio::task::JoinSet::new();
     serve_admin(&bootstrap, admin, &mut tasks).await?;
-    let configuration = Configuration { core: core.clone(), lifecycle: lifecycle.clone() };
-    configuration.start(bootstrap, &options, &mut tasks).await?;
+    let process = Process(Configuration { core: core.clone(), lifecycle: lifecycle.clone() });
+    process.start(bootstrap, &options, &mut tasks).await?;
     let quit = quit.notified();
     tokio::pin!(stop, quit);
     tokio::select! {
@@ -117,14 +117,10 @@ async fn serve_admin(
     Ok(())
 }
 
-/// Everything that changes the configuration comes together here.
-#[derive(Clone)]
-pub(crate) struct Configuration {
-    pub(crate) core: Arc<Mutex<Core>>,
-    pub(crate) lifecycle: Arc<Lifecycle>,
-}
+/// Start-up and what follows it.
+struct Process(Configuration);
 
-impl Configuration {
+impl Process {
     async fn start(
         &self,
         bootstrap: Bootstrap,
@@ -133,25 +129,25 @@ impl Configuration {
     ) -> Result<(), StartError> {
         let (names, mut resolved) = mpsc::channel(16);
         let mut resolvers = Resolvers { running: HashMap::new(), names };
-        let expected = resolvers.follow(&*self.core.lock().await.resources_snapshot());
+        let expected = resolvers.follow(&*self.0.core.lock().await.resources_snapshot());
         self.first_names(expected, &mut resolved).await;
         let mut secrets = self.start_agent(options, tasks);
         if let Some(secrets) = &mut secrets {
             self.first_secrets(secrets).await;
         }
         let has_control_plane = bootstrap.dynamic.ads.is_some();
-        let mut first = xds::start(self.clone(), &bootstrap, options.agent.is_some(), tasks);
+        let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks);
         if has_control_plane {
             self.first_answer(&mut first).await;
         }
-        let errors = self.core.lock().await.publish();
+        let errors = self.0.core.lock().await.publish();
         let fixed = |name: &str| bootstrap.listeners.iter().any(|listener| *listener.value.name == *name);
         if let Some(error) = errors.into_iter().find(|error| fixed(&error.listener)) {
             // As with Envoy, a static listener that cannot listen ends the start.
             return Err(error.into());
         }
-        self.lifecycle.set_live();
-        let following = self.clone();
+        self.0.lifecycle.set_live();
+        let following = Process(self.0.clone());
         tasks.spawn(async move { following.follow(resolvers, resolved, secrets).await });
         Ok(())
     }
@@ -161,18 +157,14 @@ impl Configuration {
         let wait = async {
             for _ in 0..expected {
                 if let Some((cluster, assignment)) = resolved.recv().await {
-                    self.core.lock().await.set_resolved(&cluster, assignment);
+                    self.0.core.lock().await.set_resolved(&cluster, assignment);
                 }
             }
         };
         let _ = tokio::time::timeout(FIRST_NAMES, wait).await;
     }
 
-    fn start_agent(
-        &self,
-        options: &Options,
-        tasks: &mut tokio::task::JoinSet<()>,
-    ) -> Option<mpsc::Receiver<Secrets>> {
+    fn start_agent(&self, options: &Options, tasks: &mut tokio::task::JoinSet<()>) -> Option<mpsc::Receiver<Secrets>> {
         let settings = options.agent.clone()?;
         let (publish, secrets) = mpsc::channel(1);
         tasks.spawn(async move {
@@ -185,30 +177,21 @@ impl Configuration {
 
     async fn first_secrets(&self, secrets: &mut mpsc::Receiver<Secrets>) {
         match tokio::time::timeout(FIRST_ANSWER, secrets.recv()).await {
-            Ok(Some(first)) => self.core.lock().await.set_local_secrets(first),
+            Ok(Some(first)) => self.0.core.lock().await.set_local_secrets(first),
             _ => tracing::warn!("no certificate yet; going on without one"),
         }
     }
 
     /// The control plane's first complete answer, or what an earlier run kept.
     async fn first_answer(&self, first: &mut xds::FirstAnswer) {
-        let patience = if self.core.lock().await.has_last_good() { FIRST_ANSWER / 5 } else { FIRST_ANSWER };
+        let patience = if self.0.core.lock().await.has_last_good() { FIRST_ANSWER / 5 } else { FIRST_ANSWER };
         if tokio::time::timeout(patience, first.arrived()).await.is_ok() {
             return;
         }
-        if self.core.lock().await.restore() {
+        if self.0.core.lock().await.restore() {
             tracing::warn!("the control plane does not answer; starting with the last good configuration");
         } else {
             tracing::warn!("the control plane does not answer; starting with the static configuration");
-        }
-    }
-
-    /// Publishes after a change, and follows what the new configuration needs.
-    pub(crate) async fn publish(&self) {
-        let mut core = self.core.lock().await;
-        if self.lifecycle.state() == "LIVE" {
-            core.publish();
-            core.save();
         }
     }
 
@@ -224,15 +207,15 @@ impl Configuration {
         loop {
             tokio::select! {
                 Some((cluster, assignment)) = resolved.recv() => {
-                    self.core.lock().await.set_resolved(&cluster, assignment);
-                    self.publish().await;
+                    self.0.core.lock().await.set_resolved(&cluster, assignment);
+                    self.0.publish().await;
                 }
                 Some(fresh) = next_secrets(&mut secrets) => {
-                    self.core.lock().await.set_local_secrets(fresh);
-                    self.publish().await;
+                    self.0.core.lock().await.set_local_secrets(fresh);
+                    self.0.publish().await;
                 }
                 _ = looks.tick() => {
-                    let mut core = self.core.lock().await;
+                    let mut core = self.0.core.lock().await;
                     let snapshot = core.publisher.current().clone();
                     resolvers.follow(&snapshot);
                     if crate::tls::files::changed(&snapshot, &mut stamps) {

@@ -3,9 +3,9 @@
 use super::load::{Load, Totals};
 use super::mesh::{CANARY, ShopConfig};
 use crate::output::Output;
+use crate::up::admin;
 use crate::up::files::MeshFiles;
 use crate::up::run::Mesh;
-use crate::up::{admin, supervise};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::process::ExitCode;
@@ -16,6 +16,22 @@ use tokio::time::sleep;
 /// Four standard deviations: a right split fails once in 16,000 runs.
 const SIGMAS: f64 = 4.0;
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the steps work on.
+struct Scene<'s> {
+    mesh: &'s mut Mesh,
+    config: &'s ShopConfig,
+    load: &'s Load,
+    files: MeshFiles,
+}
+
+impl Scene<'_> {
+    /// Lets the mesh follow changed files, as `ripstop up` does.
+    async fn take_over(&mut self) -> anyhow::Result<()> {
+        self.files.changed()?;
+        self.mesh.update(&self.files).await
+    }
+}
 
 struct Report {
     output: Output,
@@ -35,22 +51,19 @@ impl Report {
     }
 }
 
-pub(super) async fn run(
-    mesh: &mut Mesh,
-    config: &ShopConfig,
-    load: &Load,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(mesh: &mut Mesh, config: &ShopConfig, load: &Load, output: Output) -> anyhow::Result<ExitCode> {
     let mut report = Report { output, results: Vec::new() };
+    let files = MeshFiles::read(config.dir())?;
+    let mut scene = Scene { mesh, config, load, files };
     let answer = warm_up(load).await;
     report.add("the shop answers through the mesh", answer);
     report.add("weighted split", split(load, CANARY, 400).await);
-    let moved = move_canary(mesh, config, load).await;
+    let moved = move_canary(&mut scene).await;
     report.add("canary moved live, no failed request", moved);
-    report.add("an instance killed under load, no failed request", kill_instance(mesh, load).await);
-    report.add("a client without a certificate is refused", refuse_stranger(mesh).await);
-    report.add("control plane killed and restarted under load", restart_control(mesh, load).await);
-    report.add("a broken file is rejected, the last good one serves", break_file(mesh, config, load).await);
+    report.add("an instance killed under load, no failed request", kill_instance(scene.mesh, load).await);
+    report.add("a client without a certificate is refused", refuse_stranger(scene.mesh).await);
+    report.add("control plane killed and restarted under load", restart_control(scene.mesh, load).await);
+    report.add("a broken file is rejected, the last good one serves", break_file(&mut scene).await);
     let failed = report.results.iter().filter(|(_, result)| result.is_err()).count();
     let passed = report.results.len() - failed;
     match output {
@@ -131,10 +144,11 @@ async fn split(load: &Load, percent: u32, wanted: u64) -> anyhow::Result<String>
     Ok(format!("v2 got {:.1} % of {total} calls, {percent} % asked for", share * 100.0))
 }
 
-async fn move_canary(mesh: &mut Mesh, config: &ShopConfig, load: &Load) -> anyhow::Result<String> {
+async fn move_canary(scene: &mut Scene<'_>) -> anyhow::Result<String> {
+    let load = scene.load;
     let before = load.totals();
-    config.set_canary(70)?;
-    mesh.update(&MeshFiles::read(config.dir())?).await?;
+    scene.config.set_canary(70)?;
+    scene.take_over().await?;
     until("most calls go to v2", || async {
         let start = load.totals();
         sleep(Duration::from_millis(1000)).await;
@@ -201,31 +215,25 @@ async fn restart_control(mesh: &mut Mesh, load: &Load) -> anyhow::Result<String>
 }
 
 /// The rejection must say file, line, column and reason; the split must stay what it was.
-async fn break_file(mesh: &mut Mesh, config: &ShopConfig, load: &Load) -> anyhow::Result<String> {
-    let before = load.totals();
-    let good = std::fs::read_to_string(config.route_file())?;
-    config.write_route(&good.replace("backendRefs", "backendReffs"))?;
-    let mut files = MeshFiles::read(config.dir()).err().map(|error| format!("{error:#}"));
-    anyhow::ensure!(files.take().is_some(), "the broken file was accepted");
-    let broken = mesh.pass_on("catalog-route.yaml", &good.replace("backendRefs", "backendReffs"))?;
-    let mut said = String::new();
-    let port = mesh.control_admin().port();
+async fn break_file(scene: &mut Scene<'_>) -> anyhow::Result<String> {
+    let before = scene.load.totals();
+    let good = std::fs::read_to_string(scene.config.route_file())?;
+    scene.config.write_route(&good.replace("backendRefs", "backendReffs"))?;
+    scene.take_over().await?;
+    let port = scene.mesh.control_admin().port();
     until("the control plane reports the broken file", || async {
         let (_, body) = admin::get(port, "/api/v1/files").await?;
         anyhow::ensure!(body.contains("backendReffs"), "{body}");
         Ok(())
     })
     .await?;
-    if let Ok((_, body)) = admin::get(port, "/api/v1/files").await {
-        said = body;
-    }
+    let (_, said) = admin::get(port, "/api/v1/files").await?;
     let place = rejection(&said);
-    anyhow::ensure!(place.contains(":7:"), "line and column are missing: {place} in {said}");
-    let text = split(load, 70, 200).await?;
-    mesh.pass_on("catalog-route.yaml", &good)?;
-    config.write_route(&good)?;
-    drop(broken);
-    let seen = load.totals().since(&before);
+    anyhow::ensure!(place.contains(":7:"), "line and column are missing in {said}");
+    let text = split(scene.load, 70, 200).await?;
+    scene.config.write_route(&good)?;
+    scene.take_over().await?;
+    let seen = scene.load.totals().since(&before);
     anyhow::ensure!(seen.failed == 0, "{}", describe(&seen));
     Ok(format!("{place}; {text}"))
 }

@@ -23,7 +23,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 ///
 /// The live table shows every edge of the mesh. Ctrl-C ends everything and leaves nothing behind.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ripstop demo\n  ripstop demo --check    plays a scripted scenario and reports what passed")]
+#[command(
+    after_help = "Examples:\n  ripstop demo\n  ripstop demo --check    plays a scripted scenario and reports what passed"
+)]
 pub(crate) struct Demo {
     /// Play the scripted scenario and exit; the exit code says whether all passed
     #[arg(long)]

@@ -52,7 +52,8 @@ pub(crate) fn run(shop: Shop) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let upstreams = shop.calls.iter().map(|name| Ok((name.clone(), address_of(name)?)));
         let upstreams = upstreams.collect::<anyhow::Result<Vec<_>>>()?;
-        let listener = TcpListener::bind(shop.listen).await.with_context(|| format!("cannot listen on {}", shop.listen))?;
+        let listener =
+            TcpListener::bind(shop.listen).await.with_context(|| format!("cannot listen on {}", shop.listen))?;
         println!("{} {} serves on {}", shop.service, shop.version, shop.listen);
         let client = Client::builder(TokioExecutor::new()).build_http();
         let state = Arc::new(State { shop, client, upstreams });
@@ -62,7 +63,8 @@ pub(crate) fn run(shop: Shop) -> anyhow::Result<ExitCode> {
             tokio::spawn(async move {
                 let service = service_fn(move |request| answer(state.clone(), request));
                 // A caller that breaks off is nobody's concern.
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })

@@ -95,7 +95,8 @@ pub(super) fn rows(before: &Reading, now: &Reading) -> Vec<Row> {
     for (key, counters) in &now.edges {
         let (requests, failed) = since(key);
         let share = base(&key.1).map(|service| {
-            let siblings = now.edges.keys().filter(|other| other.0 == key.0 && base(&other.1).as_ref() == Some(&service));
+            let siblings =
+                now.edges.keys().filter(|other| other.0 == key.0 && base(&other.1).as_ref() == Some(&service));
             let sum: u64 = siblings.map(|other| since(other).0).sum();
             100.0 * requests as f64 / sum.max(1) as f64
         });
@@ -116,7 +117,11 @@ pub(super) fn rows(before: &Reading, now: &Reading) -> Vec<Row> {
 pub(super) fn text(rows: &[Row], totals: Totals) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "{:<10} {:<14} {:>8} {:>9} {:>9} {:>9}  {:<5} {:>6}", "from", "to", "req/s", "success", "p50 ms", "p99 ms", "mTLS", "share");
+    let _ = writeln!(
+        out,
+        "{:<10} {:<14} {:>8} {:>9} {:>9} {:>9}  {:<5} {:>6}",
+        "from", "to", "req/s", "success", "p50 ms", "p99 ms", "mTLS", "share"
+    );
     for row in rows {
         let share = row.share.map_or_else(String::new, |share| format!("{share:.0} %"));
         let mtls = if row.mtls { "yes" } else { "no" };

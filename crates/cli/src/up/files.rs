@@ -88,7 +88,10 @@ impl MeshFiles {
 
     /// The files as the control plane gets them: each WorkloadEntry with a sidecar listens where the sidecar does.
     pub(crate) fn rewritten(&self, inbound: impl Fn(&str, &str) -> Option<u16>) -> BTreeMap<String, String> {
-        self.texts.iter().map(|(name, text)| (name.clone(), rewrite(text, &inbound).unwrap_or_else(|| text.clone()))).collect()
+        self.texts
+            .iter()
+            .map(|(name, text)| (name.clone(), rewrite(text, &inbound).unwrap_or_else(|| text.clone())))
+            .collect()
     }
 }
 

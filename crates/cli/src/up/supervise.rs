@@ -45,7 +45,8 @@ impl Process {
                 Ok(())
             });
         }
-        let mut child = command.spawn().with_context(|| format!("{}: cannot run {}", spec.name, spec.program.display()))?;
+        let mut child =
+            command.spawn().with_context(|| format!("{}: cannot run {}", spec.name, spec.program.display()))?;
         if let Some(out) = child.stdout.take() {
             tokio::spawn(forward(spec.name.to_string(), out, false));
         }

@@ -48,7 +48,7 @@ fn flags(host: &Host) -> &'static str {
 }
 
 /// `cluster::address::metric::value` lines.
-pub fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
+pub(super) fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
     let mut out = String::new();
     for (name, hosts) in sum(reports) {
         if let Some(cluster) = snapshot.clusters.get(&name) {
@@ -59,7 +59,11 @@ pub fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
             let _ = writeln!(out, "{name}::default_priority::max_pending_requests::{}", limits.max_pending_requests);
             let _ = writeln!(out, "{name}::default_priority::max_requests::{}", limits.max_requests);
             let _ = writeln!(out, "{name}::default_priority::max_retries::{}", limits.max_retries);
-            let _ = writeln!(out, "{name}::added_via_api::{}", !matches!(cluster.discovery, model::cluster::Discovery::Static(_)));
+            let _ = writeln!(
+                out,
+                "{name}::added_via_api::{}",
+                !matches!(cluster.discovery, model::cluster::Discovery::Static(_))
+            );
         }
         for (address, host) in hosts {
             let _ = writeln!(out, "{name}::{address}::rq_active::{}", host.active);
@@ -75,7 +79,7 @@ pub fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
 }
 
 /// The shape of `envoy.admin.v3.Clusters`.
-pub fn json(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
+pub(super) fn json(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
     let clusters: Vec<_> = sum(reports)
         .into_iter()
         .map(|(name, hosts)| {

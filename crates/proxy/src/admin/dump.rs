@@ -1,9 +1,9 @@
 //! `/config_dump` and `/certs`: the configuration as it was accepted, secrets left out.
 
 use super::Admin;
+use runtime::http::Response;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use runtime::http::Response;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::json::view;

@@ -139,7 +139,8 @@ impl Admin {
         let mut all: Vec<_> = core.publisher.listening().iter().collect();
         all.sort_by_key(|(name, _)| *name);
         if request.parameter("format").as_deref() != Some("json") {
-            let lines = all.iter().flat_map(|(name, listening)| listening.actual.iter().map(move |a| format!("{name}::{a}\n")));
+            let lines =
+                all.iter().flat_map(|(name, listening)| listening.actual.iter().map(move |a| format!("{name}::{a}\n")));
             return Response::text(lines.collect::<String>());
         }
         let statuses = all.iter().map(|(name, listening)| {

@@ -10,9 +10,9 @@ type Read = BTreeMap<Owner, BTreeMap<String, Total>>;
 
 /// What to show.
 #[derive(Default)]
-pub struct Filter {
-    pub pattern: Option<Regex>,
-    pub used_only: bool,
+pub(super) struct Filter {
+    pub(super) pattern: Option<Regex>,
+    pub(super) used_only: bool,
 }
 
 impl Filter {
@@ -26,14 +26,14 @@ impl Filter {
 }
 
 /// Process-wide figures that belong to no listener or cluster.
-pub fn server(values: &[(&str, u64)]) -> BTreeMap<String, Total> {
+pub(super) fn server(values: &[(&str, u64)]) -> BTreeMap<String, Total> {
     values.iter().map(|(name, value)| ((*name).to_string(), Total::Gauge(*value))).collect()
 }
 
 fn flat(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> BTreeMap<String, Total> {
-    let owned = read.iter().flat_map(|(owner, totals)| {
-        totals.iter().map(move |(name, total)| (owner.metric(name), total.clone()))
-    });
+    let owned = read
+        .iter()
+        .flat_map(|(owner, totals)| totals.iter().map(move |(name, total)| (owner.metric(name), total.clone())));
     let mut all: BTreeMap<String, Total> = BTreeMap::new();
     for (name, total) in owned.chain(extra.iter().map(|(name, total)| (name.clone(), total.clone()))) {
         if filter.admits(&name, &total) {
@@ -55,7 +55,7 @@ fn merge(all: &mut BTreeMap<String, Total>, name: String, total: Total) {
 }
 
 /// `name: value` lines, histograms last.
-pub fn text(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
+pub(super) fn text(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
     let mut out = String::new();
     let mut histograms = String::new();
     for (name, total) in flat(read, extra, filter) {
@@ -90,7 +90,7 @@ fn quantiles(values: &Distribution) -> String {
 }
 
 /// Envoy's JSON form: `{"stats":[{"name":..,"value":..},..]}`.
-pub fn json(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
+pub(super) fn json(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
     let mut stats = Vec::new();
     let mut histograms = Vec::new();
     for (name, total) in flat(read, extra, filter) {
@@ -115,12 +115,29 @@ pub fn json(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> St
 
 /// Upper bounds of histogram buckets in milliseconds, as Envoy exports them.
 const BUCKETS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 300_000.0,
-    600_000.0, 1_800_000.0, 3_600_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10000.0,
+    30000.0,
+    60000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// The text exposition format, one `# TYPE` per family.
-pub fn prometheus(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
+pub(super) fn prometheus(read: &Read, extra: &BTreeMap<String, Total>, filter: &Filter) -> String {
     let mut families: BTreeMap<String, (&'static str, BTreeMap<String, Total>)> = BTreeMap::new();
     for (owner, totals) in read {
         for (name, total) in totals {
@@ -192,10 +209,9 @@ fn tagged(owner: &Owner, name: &str) -> (String, String) {
     let side = if matches!(owner, Owner::Cluster(_)) { "upstream" } else { "downstream" };
     if let Some(code) = name.strip_prefix("rq_").filter(|code| code.as_bytes()[0].is_ascii_digit()) {
         return match code.strip_suffix("xx") {
-            Some(class) => (
-                format!("envoy_{scope}_{side}_rq_xx"),
-                format!("envoy_response_code_class=\"{class}\",{labels}"),
-            ),
+            Some(class) => {
+                (format!("envoy_{scope}_{side}_rq_xx"), format!("envoy_response_code_class=\"{class}\",{labels}"))
+            }
             None => (format!("envoy_{scope}_{side}_rq"), format!("envoy_response_code=\"{code}\",{labels}")),
         };
     }

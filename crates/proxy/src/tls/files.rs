@@ -34,7 +34,9 @@ fn paths(snapshot: &Snapshot) -> Vec<PathBuf> {
     }
     for secret in snapshot.secrets.values() {
         match secret {
-            Secret::Certificate(certificate) => found.extend([&certificate.chain, &certificate.key].into_iter().filter_map(path)),
+            Secret::Certificate(certificate) => {
+                found.extend([&certificate.chain, &certificate.key].into_iter().filter_map(path))
+            }
             Secret::Validation(validation) => trust(validation, &mut found),
         }
     }

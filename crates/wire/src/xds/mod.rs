@@ -1,4 +1,4 @@
-//! The xDS transport protocol as state machines without I/O.
+//! The xDS protocol without I/O: state machines that turn what arrived into what to send.
 
 pub mod client;
 pub mod server;

@@ -1,0 +1,33 @@
+//! Resources from files (`path_config_source`), read again when they are replaced.
+
+use super::Discovery;
+use std::path::PathBuf;
+use std::time::Duration;
+use wire::ResourceKind;
+use wire::resources::read_file;
+
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Follows one file for ever. A broken file changes nothing and is reported once.
+pub(super) async fn watch(discovery: Discovery, kind: ResourceKind, path: PathBuf) {
+    let mut last: Option<String> = None;
+    loop {
+        match tokio::fs::read_to_string(&path).await {
+            Ok(text) if last.as_ref() != Some(&text) => {
+                match read_file(kind, &path.display().to_string(), &text) {
+                    // The reason for a refusal is in the log.
+                    Ok(change) => drop(discovery.apply(change).await),
+                    Err(error) => tracing::warn!("{error}"),
+                }
+                last = Some(text);
+            }
+            Ok(_) => {}
+            Err(error) if last.is_none() => {
+                tracing::warn!(file = %path.display(), %error, "cannot be read yet");
+                last = Some(String::new());
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
