@@ -18,11 +18,17 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Messages must not hold map fields of several entries: prost writes them in no particular order, and the
-    /// version would change without the content.
+    /// For messages without map fields of several entries: prost writes these in no particular order.
     pub fn encode(name: impl Into<String>, message: &impl Message) -> Arc<Self> {
         let body = Bytes::from(message.encode_to_vec());
         let version = format!("{:016x}", fnv1a(FNV_START, &body));
+        Arc::new(Self { name: name.into(), version, body })
+    }
+
+    /// For any message: `content` stands for it, and is equal exactly when the messages are.
+    pub fn encode_as(name: impl Into<String>, message: &impl Message, content: &str) -> Arc<Self> {
+        let body = Bytes::from(message.encode_to_vec());
+        let version = format!("{:016x}", fnv1a(FNV_START, content.as_bytes()));
         Arc::new(Self { name: name.into(), version, body })
     }
 }
