@@ -175,7 +175,7 @@ impl Core {
         };
         let each = |held: wire::resources::Dumped| {
             let mut value = wire::json::view(schema, kind.message_name(), &held.body);
-            crate::admin::redact(&mut value);
+            redact(&mut value);
             let inner = serde_json::json!({"version_info": held.version, wrap: value});
             match (wrap, held.warming) {
                 ("listener", false) => serde_json::json!({"name": &*held.name, "active_state": inner}),
@@ -184,5 +184,22 @@ impl Core {
             }
         };
         self.resources.dump(kind).into_iter().map(each).collect()
+    }
+}
+
+/// Replaces private keys and passwords, wherever they are.
+pub(crate) fn redact(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                if matches!(name.as_str(), "private_key" | "password" | "session_ticket_keys" | "generic_secret") {
+                    *field = serde_json::json!({"inline_string": "[redacted]"});
+                } else {
+                    redact(field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        _ => {}
     }
 }

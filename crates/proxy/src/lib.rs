@@ -2,21 +2,21 @@
 //!
 //! Modules stand in reading order: each may import only those below it.
 
-pub mod accept;
+pub mod process;
+pub mod xds;
 pub mod admin;
-pub mod agent;
 pub mod core;
+pub mod agent;
+pub mod grpc;
+pub mod publish;
+pub mod worker;
 pub mod dns;
 pub mod flow;
-pub mod grpc;
-pub mod http;
-pub mod io;
-pub mod process;
-pub mod publish;
-pub mod state;
 pub mod tcp;
-pub mod telemetry;
-pub mod tls;
+pub mod state;
 pub mod upstream;
-pub mod worker;
-pub mod xds;
+pub mod http;
+pub mod accept;
+pub mod tls;
+pub mod telemetry;
+pub mod io;

@@ -129,7 +129,7 @@ impl Process {
     ) -> Result<(), StartError> {
         let (names, mut resolved) = mpsc::channel(16);
         let mut resolvers = Resolvers { running: HashMap::new(), names };
-        let expected = resolvers.follow(&*self.0.core.lock().await.resources_snapshot());
+        let expected = resolvers.follow(&self.0.core.lock().await.resources_snapshot());
         self.first_names(expected, &mut resolved).await;
         let mut secrets = self.start_agent(options, tasks);
         if let Some(secrets) = &mut secrets {

@@ -145,6 +145,19 @@ fn routes_are_checked() {
         ),
         ("{match: {prefix: /}, direct_response: {status: 99}}", "99 is not a status"),
         (
+            "{match: {prefix: /}, route: {cluster: a}, request_headers_to_add: [{header: {key: x, value: \"a\\nb\"}}]}",
+            "must not contain line breaks",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: a, upgrade_configs: [{upgrade_type: a}, {upgrade_type: A}]}}",
+            "`a` is configured twice",
+        ),
+        (
+            "{match: {prefix: /, headers: [{name: a, string_match: {safe_regex: {regex: a}, ignore_case: true}}]}, \
+             route: {cluster: a}}",
+            "ignore_case: has no effect for safe_regex",
+        ),
+        (
             "{match: {prefix: /}, route: {cluster: a, regex_rewrite: {pattern: {regex: x}, substitution: '\\1'}}}",
             "must be followed by",
         ),
@@ -161,4 +174,31 @@ fn routes_are_checked() {
 fn what_is_referred_to_must_come_from_somewhere() {
     let eds = "static_resources: {clusters: [{name: e, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}]}";
     assert_eq!(errors(eds), ["f:1:1: dynamic_resources.ads_config: is required: `e` refers to `e` by ADS"]);
+}
+
+#[test]
+fn clusters_are_checked() {
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let auto = format!(
+        "{{name: a, typed_extension_protocol_options: {{{options}: {{\"@type\": type.googleapis.com/{options}, \
+         auto_config: {{}}}}}}}}"
+    );
+    let table = [
+        ("{}", "name: must not be empty"),
+        ("{name: a, connect_timeout: 0s}", "connect_timeout: must be greater than 0s"),
+        ("{name: a, type: EDS}", "eds_cluster_config: is required for a cluster of type EDS"),
+        ("{name: a, load_assignment: {}}", "load_assignment.cluster_name: must not be empty"),
+        ("{name: a, outlier_detection: {max_ejection_percent: 120}}", "must not be greater than 100"),
+        (
+            "{name: a, outlier_detection: {enforcing_consecutive_5xx: 50}}",
+            "50 percent is not implemented; use 0 or 100",
+        ),
+        ("{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 1}}", "must be at least 2"),
+        ("{name: a, load_balancing_policy: {}}", "none of [] is implemented"),
+        (auto.as_str(), "transport_socket: must be TLS"),
+    ];
+    for (cluster, wanted) in table {
+        let found = errors(&format!("static_resources: {{clusters: [{cluster}]}}"));
+        assert!(found.len() == 1 && found[0].contains(wanted), "{cluster}: {found:?}");
+    }
 }

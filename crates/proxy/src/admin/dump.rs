@@ -1,14 +1,13 @@
 //! `/config_dump` and `/certs`: the configuration as it was accepted, secrets left out.
 
 use super::Admin;
+use crate::core::redact;
 use runtime::http::Response;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::json::view;
-
-const REDACTED: &str = "[redacted]";
 
 pub(super) async fn node(admin: &Admin) -> Value {
     let core = admin.core.lock().await;
@@ -50,23 +49,6 @@ pub(super) async fn config(admin: &Admin, resource: Option<&str>) -> Response {
         {"@type": url("EndpointsConfigDump"), "dynamic_endpoint_configs": endpoints},
     ]});
     Response::json(format!("{dump:#}\n"))
-}
-
-/// Replaces private keys and passwords, wherever they are.
-pub(crate) fn redact(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields.iter_mut() {
-                if matches!(name.as_str(), "private_key" | "password" | "session_ticket_keys" | "generic_secret") {
-                    *field = json!({"inline_string": REDACTED});
-                } else {
-                    redact(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact),
-        _ => {}
-    }
 }
 
 pub(super) async fn certificates(admin: &Admin) -> Response {

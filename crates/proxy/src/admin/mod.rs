@@ -4,8 +4,6 @@ mod clusters;
 mod dump;
 mod stats;
 
-pub(crate) use dump::redact;
-
 use crate::core::{Core, Lifecycle};
 use crate::telemetry::Registry;
 use runtime::http::{Method, Request, Response, StatusCode};

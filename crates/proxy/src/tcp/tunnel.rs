@@ -95,7 +95,9 @@ impl Direction {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
                     // TLS keeps written bytes back until it is told to flush.
-                    if to.poll_flush(cx).map_err(|_| ())?.is_pending() {}
+                    if let Poll::Ready(flushed) = to.poll_flush(cx) {
+                        flushed.map_err(|_| ())?;
+                    }
                     return Poll::Pending;
                 }
             }

@@ -61,10 +61,6 @@ fn forward(
         return at.field("priority").wrong("HIGH is not implemented; leave it out");
     }
     let own = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
-    let upgrades = pb.upgrade_configs.iter().enumerate().map(|(index, upgrade)| {
-        let at = at.item("upgrade_configs", index);
-        Ok((lower(not_empty(&at, "upgrade_type", &upgrade.upgrade_type)?), flag(&upgrade.enabled).unwrap_or(true)))
-    });
     Ok(Forward {
         target: target(scope, at, pb)?,
         path_rewrite: path_rewrite(at, pb)?,
@@ -73,7 +69,7 @@ fn forward(
         timeout: duration(at, "timeout", &pb.timeout)?.unwrap_or(Duration::from_secs(15)),
         idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?,
         retry: own.transpose()?.map(Arc::new).or_else(|| fallback.cloned()),
-        upgrades: gather(upgrades)?,
+        upgrades: upgrades(at, pb)?,
         cluster_not_found_status: match known(
             at,
             "cluster_not_found_response_code",
@@ -84,6 +80,19 @@ fn forward(
             ClusterNotFoundResponseCode::InternalServerError => 500,
         },
     })
+}
+
+fn upgrades(at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<(Box<str>, bool)>> {
+    let mut upgrades: Vec<(Box<str>, bool)> = Vec::new();
+    for (index, upgrade) in pb.upgrade_configs.iter().enumerate() {
+        let at = at.item("upgrade_configs", index);
+        let name = lower(not_empty(&at, "upgrade_type", &upgrade.upgrade_type)?);
+        if upgrades.iter().any(|(other, _)| *other == name) {
+            return at.field("upgrade_type").wrong(format!("`{name}` is configured twice"));
+        }
+        upgrades.push((name, flag(&upgrade.enabled).unwrap_or(true)));
+    }
+    Ok(upgrades)
 }
 
 fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target> {
@@ -117,9 +126,6 @@ fn weighted_clusters(scope: &Scope<'_>, at: &At<'_>, pb: &pb::WeightedCluster) -
     }
     if total > u64::from(u32::MAX) {
         return at.field("clusters").wrong("the sum of the weights must not exceed 4294967295");
-    }
-    if let Some(wanted) = uint(&pb.total_weight).filter(|wanted| u64::from(*wanted) != total) {
-        return at.field("total_weight").wrong(format!("is {wanted}, and the weights add up to {total}"));
     }
     let header_name = match &pb.random_value_specifier {
         None => None,

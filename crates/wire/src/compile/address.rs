@@ -53,14 +53,24 @@ pub(super) fn port16(at: &At<'_>, name: &str, port: u32) -> Result<u16> {
     u16::try_from(port).map_err(wrong)
 }
 
-/// Host bits beyond the prefix are dropped, as in Envoy.
+/// A port that connections can have.
+pub(super) fn real_port(at: &At<'_>, name: &str, port: u32) -> Result<u16> {
+    match port16(at, name, port)? {
+        0 => at.field(name).wrong("0 is not a port that a connection can have"),
+        port => Ok(port),
+    }
+}
+
+/// Host bits beyond the prefix are dropped and longer prefixes than the address has bits are cut, as in Envoy.
 pub(super) fn range(at: &At<'_>, pb: &core::CidrRange) -> Result<IpNet> {
     let Ok(ip) = pb.address_prefix.parse::<IpAddr>() else {
         return at.field("address_prefix").wrong(format!("`{}` is not an IP address", pb.address_prefix));
     };
     let length = super::uint(&pb.prefix_len).unwrap_or(0);
-    match u8::try_from(length).map(|length| IpNet::new(ip, length)) {
-        Ok(Ok(net)) => Ok(net.trunc()),
-        _ => at.field("prefix_len").wrong(format!("{length} is longer than an address of this family")),
+    if length > 128 {
+        return at.field("prefix_len").wrong(format!("{length} is greater than 128"));
     }
+    let longest = if ip.is_ipv4() { 32 } else { 128 };
+    let net = IpNet::new(ip, length.min(longest) as u8);
+    net.map(|net| net.trunc()).map_err(|error| at.field("prefix_len").problem(error.to_string()).into())
 }

@@ -8,7 +8,9 @@ use crate::pb::envoy::config::cluster::v3 as pb;
 use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use model::address::Address;
-use model::cluster::{Cluster, Discovery, DnsFamily, DnsOptions, Limits, OutlierDetection, TcpKeepalive, TlsMatch};
+use model::cluster::{
+    Cluster, Discovery, DnsFamily, DnsOptions, Limits, OutlierDetection, TcpKeepalive, TlsMatch, UpstreamProtocol,
+};
 use model::tls::ClientTls;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
 use std::sync::Arc;
@@ -19,6 +21,9 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     let http = cluster_http::upstream(at, pb)?;
     let socket = pb.transport_socket.as_ref();
     let tls = socket.map(|socket| client_tls(cx, &at.field("transport_socket"), &http, socket)).transpose()?.flatten();
+    if http.protocol == UpstreamProtocol::Alpn && tls.is_none() {
+        return at.field("transport_socket").wrong("must be TLS: auto_config chooses the protocol by ALPN");
+    }
     let outlier = pb.outlier_detection.as_ref();
     let connection = pb.upstream_connection_options.as_ref();
     let stat_name = if pb.alt_stat_name.is_empty() { name } else { pb.alt_stat_name.as_str() };
@@ -38,7 +43,7 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
         tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
-        close_connections_on_host_removal: pb.ignore_health_on_host_removal,
+        close_connections_on_host_removal: false,
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         panic_threshold: panic_threshold(at, pb)?,
         hash: hash_of(pb),

@@ -23,6 +23,10 @@ pub(super) struct HttpUpstream {
 }
 
 pub(super) fn upstream(at: &At<'_>, pb: &pb::Cluster) -> Result<HttpUpstream> {
+    if let Some(key) = pb.typed_extension_protocol_options.keys().find(|key| *key != OPTIONS) {
+        let text = format!("no extension is called so; `{OPTIONS}` is");
+        return at.key("typed_extension_protocol_options", key).wrong(text);
+    }
     match pb.typed_extension_protocol_options.get(OPTIONS) {
         Some(any) => {
             let at = at.key("typed_extension_protocol_options", OPTIONS);

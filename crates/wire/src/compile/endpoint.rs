@@ -29,17 +29,7 @@ pub fn assignment(at: &At<'_>, names: Names, pb: &pb::ClusterLoadAssignment) -> 
             return at.item("endpoints", index).wrong("this locality is given twice in this priority");
         }
     }
-    check_priorities(at, &localities)?;
     Ok(Assignment { localities, overprovisioning_factor: factor })
-}
-
-/// Priorities start at 0 and leave none out.
-fn check_priorities(at: &At<'_>, localities: &[LocalityEndpoints]) -> Result<()> {
-    let used: HashSet<u32> = localities.iter().map(|locality| locality.priority).collect();
-    match (0..used.len() as u32).find(|priority| !used.contains(priority)) {
-        Some(missing) => at.field("endpoints").wrong(format!("priority {missing} is left out")),
-        None => Ok(()),
-    }
 }
 
 fn locality(at: &At<'_>, names: Names, pb: &pb::LocalityLbEndpoints) -> Result<LocalityEndpoints> {

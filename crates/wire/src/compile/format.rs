@@ -101,7 +101,11 @@ fn command(text: &str) -> std::result::Result<(Part, &str), String> {
         rest = &length[end..];
     }
     let rest = rest.strip_prefix('%').ok_or_else(incorrect)?;
-    Ok((Part::Operator { operator: operator(name, argument)?, max_len }, rest))
+    let operator = operator(name, argument)?;
+    if max_len.is_some() && !takes_length(&operator) {
+        return Err(format!("the operator {name} takes no length"));
+    }
+    Ok((Part::Operator { operator, max_len }, rest))
 }
 
 fn operator(name: &str, argument: Option<&str>) -> std::result::Result<Operator, String> {
@@ -113,6 +117,7 @@ fn operator(name: &str, argument: Option<&str>) -> std::result::Result<Operator,
     }
     let header = || match argument.map(|text| text.split_once('?').unwrap_or((text, ""))) {
         None | Some(("", _)) => Err(format!("the operator {name} needs a header name, as in %{name}(x-name)%")),
+        Some((_, second)) if second.contains('?') => Err(format!("the operator {name} takes one alternative only")),
         Some((first, second)) => {
             let second = (!second.is_empty()).then(|| super::lower(second));
             Ok((super::lower(first), second))
@@ -131,6 +136,16 @@ fn operator(name: &str, argument: Option<&str>) -> std::result::Result<Operator,
         },
         _ => Err(format!("unknown or unimplemented command operator {name}")),
     }
+}
+
+fn takes_length(operator: &Operator) -> bool {
+    matches!(
+        operator,
+        Operator::RequestHeader { .. }
+            | Operator::ResponseHeader { .. }
+            | Operator::ResponseTrailer { .. }
+            | Operator::Environment(_)
+    )
 }
 
 /// The operators without an argument.
@@ -214,6 +229,8 @@ mod tests {
             ("%NO_SUCH%", "NO_SUCH"),
             ("%REQ%", "REQ needs a header name"),
             ("%PROTOCOL(x)%", "PROTOCOL takes no argument"),
+            ("%PROTOCOL:4%", "PROTOCOL takes no length"),
+            ("%REQ(a?b?c)%", "REQ takes one alternative only"),
             ("50%", "incorrect command operator"),
             ("%REQ(a):x%", "incorrect command operator"),
             ("%REQ(a%", "incorrect command operator"),

@@ -46,7 +46,7 @@ fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
         if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
             return at.wrong(":-prefixed or host headers may not be removed");
         }
-        header_name(&at, name)
+        loose_name(&at, name)
     }))
 }
 
@@ -66,6 +66,9 @@ fn add_one(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
     }
     if !header.value.is_empty() && !header.raw_value.is_empty() {
         return inner.field("raw_value").wrong("cannot be set together with value");
+    }
+    if header.value.contains(['\0', '\r', '\n']) {
+        return inner.field("value").wrong("must not contain line breaks or NUL");
     }
     let value = match header.raw_value.as_slice() {
         [] => format::format(&inner.field("value"), &header.value)?,
@@ -93,6 +96,14 @@ fn action(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AppendAction>
         Some(true) => Ok(AppendAction::AppendIfExistsOrAdd),
         Some(false) => Ok(AppendAction::OverwriteIfExistsOrAdd),
     }
+}
+
+/// A name in lower case to look for; one that no message can have finds nothing.
+pub(super) fn loose_name(at: &At<'_>, name: &str) -> Result<Box<str>> {
+    if name.is_empty() || name.contains(['\0', '\r', '\n']) {
+        return at.wrong(format!("`{}` is not a header name", name.escape_debug()));
+    }
+    Ok(lower(name))
 }
 
 /// A name in lower case that can stand in a message.

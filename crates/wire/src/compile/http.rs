@@ -29,6 +29,11 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
     if !(1..=8192).contains(&head_kb) {
         return at.field("max_request_headers_kb").wrong(format!("{head_kb} is not from 1 to 8192"));
     }
+    let max_headers = uint(&common.max_headers_count).unwrap_or(100) as usize;
+    if max_headers == 0 {
+        return at.field("common_http_protocol_options").field("max_headers_count").wrong("must be at least 1");
+    }
+    check_text(at, pb)?;
     let local_reply = pb.local_reply_config.as_ref().and_then(|config| config.body_format.as_ref());
     let local_reply = local_reply.map(|f| format::body(&at.field("local_reply_config").field("body_format"), f));
     let details = pb.set_current_client_cert_details.unwrap_or_default();
@@ -59,7 +64,7 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         strip_trailing_host_dot: pb.strip_trailing_host_dot,
         underscores: underscores(&at.field("common_http_protocol_options"), &common)?,
         max_head_bytes: head_kb as usize * 1024,
-        max_headers: uint(&common.max_headers_count).unwrap_or(100) as usize,
+        max_headers,
         http1: http1(&at.field("http_protocol_options"), pb.http_protocol_options.as_ref())?,
         http2: http2(&at.field("http2_protocol_options"), pb.http2_protocol_options.as_ref())?,
         timeouts: timeouts(at, pb, &common)?,
@@ -82,6 +87,19 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
             hcm::ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
         },
     })
+}
+
+/// What ends up in headers must fit there; and ports can be stripped in one way only.
+fn check_text(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<()> {
+    for (name, text) in [("server_name", &pb.server_name), ("via", &pb.via)] {
+        if text.contains(['\0', '\r', '\n']) {
+            return at.field(name).wrong("must not contain line breaks or NUL");
+        }
+    }
+    if pb.strip_matching_host_port && pb.strip_port_mode.is_some() {
+        return at.field("strip_any_host_port").wrong("cannot be set together with strip_matching_host_port");
+    }
+    Ok(())
 }
 
 fn codec(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<Codec> {

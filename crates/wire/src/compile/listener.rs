@@ -134,7 +134,7 @@ fn chain_match(at: &At<'_>, pb: &pb::FilterChainMatch) -> Result<ChainMatch> {
         Ok(lower(name))
     });
     let ports = pb.source_ports.iter();
-    let port = uint(&pb.destination_port).map(|port| address::port16(at, "destination_port", port));
+    let port = uint(&pb.destination_port).map(|port| address::real_port(at, "destination_port", port));
     Ok(ChainMatch {
         destination_port: port.transpose()?,
         prefix_ranges: ranges("prefix_ranges", &pb.prefix_ranges)?,
@@ -148,7 +148,7 @@ fn chain_match(at: &At<'_>, pb: &pb::FilterChainMatch) -> Result<ChainMatch> {
             ConnectionSourceType::External => SourceType::External,
         },
         source_prefix_ranges: ranges("source_prefix_ranges", &pb.source_prefix_ranges)?,
-        source_ports: gather(ports.map(|port| address::port16(at, "source_ports", *port)))?,
+        source_ports: gather(ports.map(|port| address::real_port(at, "source_ports", *port)))?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! String, header and query matchers, regular expressions and fractions.
 
-use super::{Result, header::header_name, known, lower, not_empty};
+use super::{Result, header::loose_name, known, lower, not_empty};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::route::v3 as route;
 use crate::pb::envoy::r#type::matcher::v3 as pb;
@@ -20,6 +20,9 @@ pub(super) fn string(at: &At<'_>, pb: &pb::StringMatcher) -> Result<StringMatche
         MatchPattern::Prefix(value) => StringKind::Prefix(text(not_empty(at, "prefix", value)?)),
         MatchPattern::Suffix(value) => StringKind::Suffix(text(not_empty(at, "suffix", value)?)),
         MatchPattern::Contains(value) => StringKind::Contains(text(not_empty(at, "contains", value)?)),
+        MatchPattern::SafeRegex(_) if ignore_case => {
+            return at.field("ignore_case").wrong("has no effect for safe_regex; write (?i) in the expression");
+        }
         MatchPattern::SafeRegex(value) => StringKind::Regex(full_match(&at.field("safe_regex"), value)?),
         MatchPattern::Custom(_) => return at.field("custom").wrong("is not implemented"),
     };
@@ -89,7 +92,7 @@ fn header(at: &At<'_>, pb: &route::HeaderMatcher) -> Result<HeaderMatcher> {
         Some(Specifier::RangeMatch(range)) => HeaderKind::Range { start: range.start, end: range.end },
     };
     Ok(HeaderMatcher {
-        name: header_name(&at.field("name"), &pb.name)?,
+        name: loose_name(&at.field("name"), &pb.name)?,
         kind,
         invert: pb.invert_match,
         treat_missing_as_empty: pb.treat_missing_header_as_empty,

@@ -39,12 +39,8 @@ fn domains(at: &At<'_>, hosts: &[pb::VirtualHost]) -> Result<Domains> {
     let mut domains = Domains::default();
     let mut seen = HashSet::new();
     let mut problems: Vec<Problem> = Vec::new();
-    let mut names = HashSet::new();
     for (index, host) in hosts.iter().enumerate() {
         let at = at.item("virtual_hosts", index);
-        if !names.insert(&host.name) {
-            problems.push(at.field("name").problem(format!("`{}` names another virtual host too", host.name)));
-        }
         for (number, domain) in host.domains.iter().enumerate() {
             let place = at.item("domains", number);
             let text = lower(domain);
@@ -120,9 +116,6 @@ fn path_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<PathMatch> {
     let text = |text: &str| if ignore_case { lower(text) } else { text.into() };
     Ok(match at.required("path_specifier", &pb.path_specifier)? {
         PathSpecifier::Prefix(prefix) => PathMatch::Prefix { prefix: text(prefix), ignore_case },
-        PathSpecifier::Path(path) if path.contains(['?', '#']) => {
-            return at.field("path").wrong("must not contain `?` or `#`; match parameters with query_parameters");
-        }
         PathSpecifier::Path(path) => PathMatch::Exact { path: text(path), ignore_case },
         PathSpecifier::SafeRegex(regex) => PathMatch::Regex(matcher::full_match(&at.field("safe_regex"), regex)?),
         PathSpecifier::PathSeparatedPrefix(prefix) => {

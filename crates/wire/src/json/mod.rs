@@ -9,6 +9,7 @@ use crate::problem::{At, FileError, Position, Problems};
 use crate::schema::schema;
 use node::{Node, Value};
 use prost::{Message, Name};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 
 pub use view::{view, view_any};
 
@@ -32,13 +33,19 @@ impl Document {
     pub fn read<M: Message + Name + Default>(&self) -> Result<M, FileError> {
         let name = M::full_name();
         let descriptor = schema().message(&name).unwrap_or_else(|| panic!("the schema lacks {name}"));
-        let mut reader = read::Reader::default();
-        let message = reader.message(&descriptor, &self.root, &At::ROOT);
-        if !reader.problems.is_empty() {
-            return Err(FileError { file: self.file.clone(), problems: reader.problems });
-        }
+        let message = self.read_dynamic(&descriptor)?;
         let decoded = M::decode(message.encode_to_vec().as_slice());
         decoded.map_err(|error| self.explain(At::ROOT.problem(format!("is not a {name}: {error}")).into()))
+    }
+
+    /// Reads the document as a message that is known by its descriptor only.
+    pub fn read_dynamic(&self, descriptor: &MessageDescriptor) -> Result<DynamicMessage, FileError> {
+        let mut reader = read::Reader::default();
+        let message = reader.message(descriptor, &self.root, &At::ROOT);
+        if reader.problems.is_empty() {
+            return Ok(message);
+        }
+        Err(FileError { file: self.file.clone(), problems: reader.problems })
     }
 
     /// Adds positions to problems that were found in the message read from this document.
@@ -129,7 +136,7 @@ static_resources:
   clusters:
   - name: a
     connectTimeout: 0.25s
-    type: STRICT_DNS
+    type: strict_dns
     lb_policy: 1
     per_connection_buffer_limit_bytes: "32768"
     common_lb_config: {healthy_panic_threshold: {value: 12.5}}

@@ -30,7 +30,8 @@ impl Reader {
         match descriptor.full_name() {
             "google.protobuf.Any" => self.any(&mut message, node, at),
             "google.protobuf.Duration" => self.duration(&mut message, node, at),
-            "google.protobuf.Timestamp" => self.mismatch(at, node, "left out: timestamps cannot be configured"),
+            "google.protobuf.Timestamp" => self.timestamp(&mut message, node, at),
+            "google.protobuf.FieldMask" => self.field_mask(&mut message, node, at),
             "google.protobuf.Struct" => self.structure(&mut message, node, at),
             "google.protobuf.Value" => transcode(&mut message, &json_value(node)),
             "google.protobuf.ListValue" => self.list_value(&mut message, node, at),
@@ -57,8 +58,7 @@ impl Reader {
                 self.unknown(&descriptor, key, at);
                 continue;
             };
-            let is_value = matches!(field.kind(), Kind::Message(m) if m.full_name() == "google.protobuf.Value");
-            if node.value == Value::Null && !is_value {
+            if node.value == Value::Null && !takes_null(&field.kind()) {
                 continue;
             }
             if message.has_field(&field) {
@@ -150,7 +150,11 @@ impl Reader {
     fn enumeration(&mut self, descriptor: &EnumDescriptor, node: &Node, at: &At<'_>) -> Option<Field> {
         let names: Vec<String> = descriptor.values().map(|value| value.name().to_string()).collect();
         let found = match &node.value {
-            Value::Text(name) => descriptor.get_value_by_name(name).map(|value| value.number()),
+            Value::Null if takes_null(&Kind::Enum(descriptor.clone())) => Some(0),
+            // Envoy reads enums without case.
+            Value::Text(name) => {
+                descriptor.values().find(|value| value.name().eq_ignore_ascii_case(name)).map(|value| value.number())
+            }
             Value::Int(number) => i32::try_from(*number).ok().filter(|n| descriptor.get_value(*n).is_some()),
             _ => None,
         };
@@ -222,6 +226,26 @@ impl Reader {
         message.set_field_by_name("nanos", Field::I32(nanos));
     }
 
+    fn timestamp(&mut self, message: &mut DynamicMessage, node: &Node, at: &At<'_>) {
+        let parsed = match &node.value {
+            Value::Text(text) => text.parse::<prost_types::Timestamp>().ok(),
+            _ => None,
+        };
+        match parsed {
+            Some(time) => transcode(message, &time),
+            None => self.mismatch(at, node, "a time such as 2026-01-31T12:00:00Z"),
+        }
+    }
+
+    /// Paths in camel case, separated by commas.
+    fn field_mask(&mut self, message: &mut DynamicMessage, node: &Node, at: &At<'_>) {
+        let Value::Text(text) = &node.value else {
+            return self.mismatch(at, node, "field names separated by commas");
+        };
+        let paths = text.split(',').filter(|path| !path.is_empty()).map(super::snake_case).collect();
+        transcode(message, &prost_types::FieldMask { paths });
+    }
+
     fn structure(&mut self, message: &mut DynamicMessage, node: &Node, at: &At<'_>) {
         match json_value(node).kind {
             Some(prost_types::value::Kind::StructValue(value)) => transcode(message, &value),
@@ -234,6 +258,15 @@ impl Reader {
             Some(prost_types::value::Kind::ListValue(value)) => transcode(message, &value),
             _ => self.mismatch(at, node, "a list"),
         }
+    }
+}
+
+/// Elsewhere null is the same as leaving the field out.
+fn takes_null(kind: &Kind) -> bool {
+    match kind {
+        Kind::Message(message) => message.full_name() == "google.protobuf.Value",
+        Kind::Enum(values) => values.full_name() == "google.protobuf.NullValue",
+        _ => false,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Accepting, warming, linking, and what is kept for later.
+
 use super::*;
 use crate::compile::bootstrap::{Overrides, load};
 

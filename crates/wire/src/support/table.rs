@@ -36,16 +36,15 @@ pub(super) const TABLE: &[&[Declared]] = &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUT
 const BOOTSTRAP: &[Declared] = &[
     partly(
         "envoy.config.bootstrap.v3.Bootstrap",
-        "node static_resources dynamic_resources admin",
+        "node static_resources dynamic_resources admin cluster_manager",
         &[
-            ("cluster_manager", "only load statistics and local zones need it"),
             ("layered_runtime", NO_RUNTIME),
             ("flags_path", "is obsolete in Envoy too"),
             ("stats_flush_interval", "statistics are read when they are asked for"),
             ("stats_flush_on_admin", "statistics are read when they are asked for"),
             ("enable_dispatcher_stats", "there is no dispatcher"),
-            ("watchdog", "workers are watched by their peers' hand-off, not by a timer"),
-            ("watchdogs", "workers are watched by their peers' hand-off, not by a timer"),
+            ("watchdog", "there is none"),
+            ("watchdogs", "there is none"),
             ("node_context_params", "only xdstp names need it"),
             ("default_socket_interface", "there is one"),
             ("memory_allocator_manager", "the allocator returns memory by itself"),
@@ -53,6 +52,14 @@ const BOOTSTRAP: &[Declared] = &[
         ],
     ),
     all("envoy.config.bootstrap.v3.Bootstrap.StaticResources"),
+    partly(
+        "envoy.config.bootstrap.v3.ClusterManager",
+        "",
+        &[
+            ("local_cluster_name", "only zone-aware balancing reads it, and it cannot be configured"),
+            ("enable_deferred_cluster_creation", "a cluster costs a worker nothing until it is used"),
+        ],
+    ),
     some("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
     partly(
         "envoy.config.bootstrap.v3.Admin",
@@ -186,7 +193,7 @@ const LISTENER: &[Declared] = &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
             ("drain_type", "listeners drain on removal, change and shutdown"),
-            ("connection_balance_config", "connections always go to the least loaded worker"),
+            ("connection_balance_config", "connections are shared out over the workers anyway"),
             ("ignore_global_conn_limit", "there is no global limit"),
             ("bypass_overload_manager", "there is no overload manager"),
             ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
@@ -286,8 +293,8 @@ const ROUTE: &[Declared] = &[
     some("envoy.config.route.v3.FilterAction", ""),
     partly(
         "envoy.config.route.v3.WeightedCluster",
-        "clusters total_weight header_name use_hash_policy",
-        &[("runtime_key_prefix", NO_RUNTIME)],
+        "clusters header_name use_hash_policy",
+        &[("runtime_key_prefix", NO_RUNTIME), ("total_weight", "the weights are added up, in Envoy too")],
     ),
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
@@ -311,13 +318,14 @@ const CLUSTER: &[Declared] = &[
         "name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy \
          max_requests_per_connection circuit_breakers http_protocol_options http2_protocol_options dns_refresh_rate \
          dns_lookup_family dns_resolvers outlier_detection transport_socket protocol_selection common_lb_config \
-         alt_stat_name common_http_protocol_options upstream_connection_options ignore_health_on_host_removal \
+         alt_stat_name common_http_protocol_options upstream_connection_options \
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
          upstream_http_protocol_options",
         &[
             ("metadata", DESCRIPTIVE),
             ("cleanup_interval", "is for ORIGINAL_DST"),
+            ("ignore_health_on_host_removal", "is for health checks, which cannot be configured"),
             ("track_cluster_stats", CLUSTER_STATS),
             ("wait_for_warm_on_init", "is for health checks, which cannot be configured"),
             ("close_connections_on_host_health_failure", "is for health checks, which cannot be configured"),
@@ -359,11 +367,7 @@ const CLUSTER: &[Declared] = &[
 
 const ENDPOINT: &[Declared] = &[
     some("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints policy"),
-    partly(
-        "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
-        "overprovisioning_factor",
-        &[("endpoint_stale_after", "endpoints are kept until others come")],
-    ),
+    some("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", "overprovisioning_factor"),
     partly(
         "envoy.config.endpoint.v3.LocalityLbEndpoints",
         "locality lb_endpoints load_balancing_weight priority",
@@ -423,11 +427,7 @@ const EXTENSIONS: &[Declared] = &[
     partly(
         "envoy.extensions.filters.http.router.v3.Router",
         "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
-        &[
-            ("dynamic_stats", CLUSTER_STATS),
-            ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS),
-            ("reject_connect_request_early_data", "data that arrives before the answer to CONNECT waits for it"),
-        ],
+        &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
     ),
     partly(
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",

@@ -1,3 +1,5 @@
+//! What the support table refuses, and by which path.
+
 use super::*;
 use crate::json::Document;
 use crate::pb::envoy::config::bootstrap::v3::Bootstrap;

@@ -1,3 +1,5 @@
+//! Conversations of the xDS client, message by message.
+
 use super::*;
 use crate::pb::envoy::config::cluster::v3::Cluster;
 use crate::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
