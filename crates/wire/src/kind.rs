@@ -50,6 +50,17 @@ impl ResourceKind {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
     }
 
+    /// The short name that operators know.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            ResourceKind::Cluster => "CDS",
+            ResourceKind::Endpoints => "EDS",
+            ResourceKind::Listener => "LDS",
+            ResourceKind::Routes => "RDS",
+            ResourceKind::Secret => "SDS",
+        }
+    }
+
     /// Listeners and clusters are subscribed to as a whole, the others by name.
     pub fn is_wildcard(self) -> bool {
         matches!(self, ResourceKind::Cluster | ResourceKind::Listener)

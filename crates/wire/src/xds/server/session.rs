@@ -38,12 +38,12 @@ enum Step {
 /// The order of a push. A listener that is gone may hold the address of a new one, so both go in one step.
 const STEPS: [(Kind, Step); 7] = [
     (Kind::Cluster, Step::Upsert),
-    (Kind::Endpoint, Step::Upsert),
+    (Kind::Endpoints, Step::Upsert),
     (Kind::Listener, Step::Exact),
-    (Kind::Route, Step::Upsert),
+    (Kind::Routes, Step::Upsert),
     (Kind::Cluster, Step::Exact),
-    (Kind::Endpoint, Step::Exact),
-    (Kind::Route, Step::Exact),
+    (Kind::Endpoints, Step::Exact),
+    (Kind::Routes, Step::Exact),
 ];
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Session {
             let held_back = hold && !session.subscriptions[kind as usize].changed(kind, snapshot).is_empty();
             match first || more {
                 true if held_back => None,
-                true if kind.is_root() => Some(session.full_state(kind, Step::Upsert, snapshot)),
+                true if kind.is_wildcard() => Some(session.full_state(kind, Step::Upsert, snapshot)),
                 true => session.send_changed(kind, snapshot),
                 false => None,
             }
@@ -132,11 +132,11 @@ impl Session {
         snapshot: &Snapshot,
         reply: impl FnOnce(&mut Self, bool) -> Option<Push>,
     ) -> Vec<Push> {
-        if !matches!(kind, Kind::Listener | Kind::Route) {
+        if !matches!(kind, Kind::Listener | Kind::Routes) {
             return reply(self, false).into_iter().chain(self.push(snapshot)).collect();
         }
         let mut pushes = self.push(snapshot);
-        let hold = self.must_wait(Kind::Cluster, snapshot) || self.must_wait(Kind::Endpoint, snapshot);
+        let hold = self.must_wait(Kind::Cluster, snapshot) || self.must_wait(Kind::Endpoints, snapshot);
         if pushes.iter().all(|push| push.kind != kind) {
             pushes.extend(reply(self, hold));
         }
@@ -239,11 +239,11 @@ impl Session {
         }
         // With a cluster the client drops its endpoints; should it come back, they are to be sent again.
         if kind == Kind::Cluster {
-            gone.iter().for_each(|name| drop(self.subscriptions[Kind::Endpoint as usize].held.remove(name)));
+            gone.iter().for_each(|name| drop(self.subscriptions[Kind::Endpoints as usize].held.remove(name)));
         }
         match self.protocol {
             Protocol::Delta => Some(self.send(kind, changed, gone, snapshot)),
-            Protocol::StateOfTheWorld if kind.is_root() => Some(self.full_state(kind, step, snapshot)),
+            Protocol::StateOfTheWorld if kind.is_wildcard() => Some(self.full_state(kind, step, snapshot)),
             // Their disappearance cannot be said; it follows from that of their parents.
             Protocol::StateOfTheWorld if changed.is_empty() => None,
             Protocol::StateOfTheWorld => Some(self.send(kind, changed, Vec::new(), snapshot)),
@@ -274,7 +274,7 @@ impl Session {
         subscription.sent(&nonce, &version, &resources);
         if kind == Kind::Cluster {
             // A changed cluster warms anew and waits for its endpoints, also for the same ones.
-            let endpoints = &mut self.subscriptions[Kind::Endpoint as usize].held;
+            let endpoints = &mut self.subscriptions[Kind::Endpoints as usize].held;
             changed.iter().for_each(|name| drop(endpoints.remove(name)));
         }
         Push { kind, version, nonce, resources, removed }
@@ -287,13 +287,13 @@ impl Session {
             return false;
         }
         let unanswered = subscription.started && !subscription.in_flight.is_empty();
-        unanswered || (kind == Kind::Endpoint && self.awaits_endpoints(snapshot))
+        unanswered || (kind == Kind::Endpoints && self.awaits_endpoints(snapshot))
     }
 
     fn awaits_endpoints(&self, snapshot: &Snapshot) -> bool {
         let (clusters, endpoints) =
-            (&self.subscriptions[Kind::Cluster as usize], &self.subscriptions[Kind::Endpoint as usize]);
-        let unasked = |name: &String| snapshot.get(Kind::Endpoint).contains_key(name) && !endpoints.wants(name);
+            (&self.subscriptions[Kind::Cluster as usize], &self.subscriptions[Kind::Endpoints as usize]);
+        let unasked = |name: &String| snapshot.get(Kind::Endpoints).contains_key(name) && !endpoints.wants(name);
         clusters.started && clusters.status.nack.is_none() && clusters.held.keys().any(unasked)
     }
 }

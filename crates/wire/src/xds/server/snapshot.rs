@@ -6,50 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-/// The types that are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    Cluster,
-    Endpoint,
-    Listener,
-    Route,
-    Secret,
-}
-
-impl Kind {
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::Secret];
-
-    pub fn type_url(self) -> &'static str {
-        match self {
-            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-            Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
-            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        }
-    }
-
-    pub fn from_type_url(url: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_url() == url)
-    }
-
-    /// The short name that operators know.
-    pub fn short_name(self) -> &'static str {
-        match self {
-            Self::Cluster => "CDS",
-            Self::Endpoint => "EDS",
-            Self::Listener => "LDS",
-            Self::Route => "RDS",
-            Self::Secret => "SDS",
-        }
-    }
-
-    /// Responses hold the full state in the state-of-the-world protocol, and a first request without names asks for
-    /// everything.
-    pub(super) fn is_root(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
-    }
-}
+pub use crate::kind::ResourceKind as Kind;
 
 /// A serialised resource.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,11 +18,17 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Messages must not hold map fields of several entries: prost writes them in no particular order, and the
-    /// version would change without the content.
+    /// For messages without map fields of several entries: prost writes these in no particular order.
     pub fn encode(name: impl Into<String>, message: &impl Message) -> Arc<Self> {
         let body = Bytes::from(message.encode_to_vec());
         let version = format!("{:016x}", fnv1a(FNV_START, &body));
+        Arc::new(Self { name: name.into(), version, body })
+    }
+
+    /// For any message: `content` stands for it, and is equal exactly when the messages are.
+    pub fn encode_as(name: impl Into<String>, message: &impl Message, content: &str) -> Arc<Self> {
+        let body = Bytes::from(message.encode_to_vec());
+        let version = format!("{:016x}", fnv1a(FNV_START, content.as_bytes()));
         Arc::new(Self { name: name.into(), version, body })
     }
 }

@@ -60,7 +60,7 @@ impl Subscription {
     /// Takes the full list of names of a state-of-the-world request; says whether it asks for something new.
     pub(super) fn set_names(&mut self, kind: Kind, listed: &[String]) -> bool {
         let star = listed.iter().any(|name| name == "*");
-        let legacy_wildcard = listed.is_empty() && !self.explicit && kind.is_root();
+        let legacy_wildcard = listed.is_empty() && !self.explicit && kind.is_wildcard();
         self.explicit |= !listed.is_empty();
         let names: BTreeSet<String> = listed.iter().filter(|name| *name != "*").cloned().collect();
         let wildcard = star || legacy_wildcard;
@@ -73,7 +73,7 @@ impl Subscription {
 
     /// Takes a delta request's changes.
     pub(super) fn change_names(&mut self, kind: Kind, subscribe: &[String], unsubscribe: &[String]) {
-        if !self.started && subscribe.is_empty() && kind.is_root() {
+        if !self.started && subscribe.is_empty() && kind.is_wildcard() {
             self.wildcard = true;
         }
         for name in unsubscribe {

@@ -45,16 +45,16 @@ fn told(pushes: &[Push]) -> Vec<String> {
     pushes.iter().map(one).collect()
 }
 
-use Kind::{Cluster, Endpoint, Listener, Route, Secret};
+use Kind::{Cluster, Endpoints, Listener, Routes, Secret};
 
 fn shop() -> Snapshot {
     snapshot(&[
         (Cluster, "orders", "1"),
         (Cluster, "catalog", "1"),
-        (Endpoint, "orders", "1"),
-        (Endpoint, "catalog", "1"),
+        (Endpoints, "orders", "1"),
+        (Endpoints, "catalog", "1"),
         (Listener, "out", "1"),
-        (Route, "out", "orders"),
+        (Routes, "out", "orders"),
         (Secret, "default", "key"),
     ])
 }
@@ -66,16 +66,16 @@ fn envoy_joins_by_state_of_the_world() {
     let mut say = |request: DiscoveryRequest| told(&session.request(&request, &shop));
     assert_eq!(say(ask(Cluster, &[], "")), ["CDS catalog orders #1"]);
     // Envoy asks for endpoints while it handles the clusters, then acknowledges these.
-    assert_eq!(say(ask(Endpoint, &["catalog", "orders"], "")), ["EDS catalog orders #2"]);
+    assert_eq!(say(ask(Endpoints, &["catalog", "orders"], "")), ["EDS catalog orders #2"]);
     assert!(say(ask(Cluster, &[], "1")).is_empty());
-    assert!(say(ask(Endpoint, &["catalog", "orders"], "2")).is_empty());
+    assert!(say(ask(Endpoints, &["catalog", "orders"], "2")).is_empty());
     assert_eq!(say(ask(Listener, &[], "")), ["LDS out #3"]);
-    assert_eq!(say(ask(Route, &["out"], "")), ["RDS out #4"]);
+    assert_eq!(say(ask(Routes, &["out"], "")), ["RDS out #4"]);
     assert!(say(ask(Listener, &[], "3")).is_empty());
-    assert!(say(ask(Route, &["out"], "4")).is_empty());
+    assert!(say(ask(Routes, &["out"], "4")).is_empty());
     assert_eq!(say(ask(Secret, &["default", "ROOTCA"], "")), ["SDS default #5"]);
     // Stale: about something before the last response.
-    assert!(say(ask(Endpoint, &["catalog", "orders", "x"], "0")).is_empty());
+    assert!(say(ask(Endpoints, &["catalog", "orders", "x"], "0")).is_empty());
     let status = session.status(Cluster);
     assert!(status.subscribed && status.acked.is_some() && status.acked == status.sent);
     // Nothing changed, nothing to say.
@@ -88,18 +88,18 @@ fn envoy_joins_by_delta() {
     let shop = shop();
     let mut say = |request: DeltaDiscoveryRequest| told(&session.delta_request(&request, &shop));
     assert_eq!(say(delta(Cluster, &[], &[], "")), ["CDS catalog orders #1"]);
-    assert_eq!(say(delta(Endpoint, &["catalog", "orders"], &[], "")), ["EDS catalog orders #2"]);
+    assert_eq!(say(delta(Endpoints, &["catalog", "orders"], &[], "")), ["EDS catalog orders #2"]);
     // An acknowledgement subscribes to nothing; it is not the legacy wildcard.
     assert!(say(delta(Cluster, &[], &[], "1")).is_empty());
-    assert!(say(delta(Endpoint, &[], &[], "2")).is_empty());
+    assert!(say(delta(Endpoints, &[], &[], "2")).is_empty());
     assert_eq!(say(delta(Listener, &["*"], &[], "")), ["LDS out #3"]);
-    assert_eq!(say(delta(Route, &["out", "nowhere"], &[], "")), ["RDS out -nowhere #4"]);
+    assert_eq!(say(delta(Routes, &["out", "nowhere"], &[], "")), ["RDS out -nowhere #4"]);
     assert!(say(delta(Listener, &[], &[], "3")).is_empty());
-    assert!(say(delta(Route, &[], &[], "4")).is_empty());
+    assert!(say(delta(Routes, &[], &[], "4")).is_empty());
     // To subscribe again is to ask again, even for what has not changed.
-    assert_eq!(say(delta(Route, &["out"], &[], "")), ["RDS out #5"]);
-    assert!(say(delta(Endpoint, &[], &["orders"], "")).is_empty());
-    assert_eq!(say(delta(Endpoint, &["orders"], &[], "")), ["EDS orders #6"]);
+    assert_eq!(say(delta(Routes, &["out"], &[], "")), ["RDS out #5"]);
+    assert!(say(delta(Endpoints, &[], &["orders"], "")).is_empty());
+    assert_eq!(say(delta(Endpoints, &["orders"], &[], "")), ["EDS orders #6"]);
 }
 
 #[test]
@@ -123,16 +123,16 @@ fn grpc_clients_ask_for_listeners_by_name() {
     let shop = shop();
     let mut say = |request: DiscoveryRequest| told(&session.request(&request, &shop));
     assert_eq!(say(ask(Listener, &["out"], "")), ["LDS out #1"]);
-    assert_eq!(say(ask(Route, &["out"], "")), ["RDS out #2"]);
+    assert_eq!(say(ask(Routes, &["out"], "")), ["RDS out #2"]);
     assert_eq!(say(ask(Cluster, &["orders"], "")), ["CDS orders #3"]);
-    assert_eq!(say(ask(Endpoint, &["orders"], "")), ["EDS orders #4"]);
-    for (kind, name, nonce) in [(Listener, "out", "1"), (Route, "out", "2"), (Cluster, "orders", "3")] {
+    assert_eq!(say(ask(Endpoints, &["orders"], "")), ["EDS orders #4"]);
+    for (kind, name, nonce) in [(Listener, "out", "1"), (Routes, "out", "2"), (Cluster, "orders", "3")] {
         assert!(say(ask(kind, &[name], nonce)).is_empty());
     }
-    assert!(say(ask(Endpoint, &["orders"], "4")).is_empty());
+    assert!(say(ask(Endpoints, &["orders"], "4")).is_empty());
     // One more name: a root type answers with all of them, the others with what is new.
     assert_eq!(say(ask(Cluster, &["orders", "catalog"], "3")), ["CDS catalog orders #5"]);
-    assert_eq!(say(ask(Endpoint, &["orders", "catalog"], "4")), ["EDS catalog #6"]);
+    assert_eq!(say(ask(Endpoints, &["orders", "catalog"], "4")), ["EDS catalog #6"]);
     // A listener that does not exist: the full state says so by leaving it out.
     assert_eq!(say(ask(Listener, &["out", "nowhere"], "1")), ["LDS out #7"]);
     // After names, no names means nothing.
@@ -172,7 +172,7 @@ fn unknown_types_are_noted_and_not_answered() {
 /// Joined by delta, everything acknowledged; returns the last nonce.
 fn joined(session: &mut Session, shop: &Snapshot) -> u32 {
     let asks: [(Kind, &[&str]); 4] =
-        [(Cluster, &["*"]), (Endpoint, &["catalog", "orders"]), (Listener, &["*"]), (Route, &["out"])];
+        [(Cluster, &["*"]), (Endpoints, &["catalog", "orders"]), (Listener, &["*"]), (Routes, &["out"])];
     for (index, (kind, names)) in asks.into_iter().enumerate() {
         session.delta_request(&delta(kind, names, &[], ""), shop);
         session.delta_request(&delta(kind, &[], &[], &(index + 1).to_string()), shop);
@@ -187,19 +187,19 @@ fn routes_move_before_their_old_cluster_goes() {
     let new = snapshot(&[
         (Cluster, "catalog", "1"),
         (Cluster, "orders-v2", "1"),
-        (Endpoint, "catalog", "1"),
-        (Endpoint, "orders-v2", "1"),
+        (Endpoints, "catalog", "1"),
+        (Endpoints, "orders-v2", "1"),
         (Listener, "out", "1"),
-        (Route, "out", "orders-v2"),
+        (Routes, "out", "orders-v2"),
     ]);
     assert_eq!(told(&session.push(&new)), ["CDS orders-v2 #5"]);
     assert!(session.is_waiting());
     // Acknowledged, but its endpoints were not asked for yet.
     assert!(session.delta_request(&delta(Cluster, &[], &[], "5"), &new).is_empty());
-    assert_eq!(told(&session.delta_request(&delta(Endpoint, &["orders-v2"], &[], ""), &new)), ["EDS orders-v2 #6"]);
-    assert_eq!(told(&session.delta_request(&delta(Endpoint, &[], &[], "6"), &new)), ["RDS out #7"]);
-    assert_eq!(told(&session.delta_request(&delta(Route, &[], &[], "7"), &new)), ["CDS -orders #8"]);
-    assert_eq!(told(&session.delta_request(&delta(Endpoint, &[], &["orders"], ""), &new)), Vec::<String>::new());
+    assert_eq!(told(&session.delta_request(&delta(Endpoints, &["orders-v2"], &[], ""), &new)), ["EDS orders-v2 #6"]);
+    assert_eq!(told(&session.delta_request(&delta(Endpoints, &[], &[], "6"), &new)), ["RDS out #7"]);
+    assert_eq!(told(&session.delta_request(&delta(Routes, &[], &[], "7"), &new)), ["CDS -orders #8"]);
+    assert_eq!(told(&session.delta_request(&delta(Endpoints, &[], &["orders"], ""), &new)), Vec::<String>::new());
     assert!(session.delta_request(&delta(Cluster, &[], &[], "8"), &new).is_empty());
     assert!(!session.is_waiting());
 }
@@ -210,7 +210,7 @@ fn a_silent_client_does_not_hold_up_the_rest_for_ever() {
     joined(&mut session, &shop());
     let mut new = shop();
     new.insert(Cluster, Resource::encode("orders", &"2".to_owned()));
-    new.insert(Route, Resource::encode("out", &"catalog".to_owned()));
+    new.insert(Routes, Resource::encode("out", &"catalog".to_owned()));
     assert_eq!(told(&session.push(&new)), ["CDS orders #5"]);
     assert!(session.push(&new).is_empty());
     assert_eq!(told(&session.release(&new)), ["EDS orders #6", "RDS out #7"]);
@@ -275,8 +275,8 @@ impl Client {
         }
         self.nonces.insert(push.kind, push.nonce.clone());
         let child = match push.kind {
-            Cluster => Some(Endpoint),
-            Listener => Some(Route),
+            Cluster => Some(Endpoints),
+            Listener => Some(Routes),
             _ => None,
         };
         if let Some(child) = child {
@@ -284,7 +284,7 @@ impl Client {
         }
         self.request(push.kind, &[], &[], &push.nonce);
         // As Envoy does: listeners when the clusters are there.
-        if push.kind == Endpoint && !self.asked.contains_key(&Listener) {
+        if push.kind == Endpoints && !self.asked.contains_key(&Listener) {
             self.request(Listener, &["*"], &[], "");
         }
     }
@@ -307,9 +307,9 @@ impl Client {
     fn check(&self) {
         let empty = BTreeMap::new();
         let held = |kind| self.held.get(&kind).unwrap_or(&empty);
-        for (listener, body) in held(Route) {
+        for (listener, body) in held(Routes) {
             let cluster = String::from_utf8(body[2..].to_vec()).unwrap();
-            let whole = held(Cluster).contains_key(&cluster) && held(Endpoint).contains_key(&cluster);
+            let whole = held(Cluster).contains_key(&cluster) && held(Endpoints).contains_key(&cluster);
             assert!(whole, "the route of {listener} leads to {cluster}, which is not there");
         }
     }
@@ -321,9 +321,9 @@ fn mesh(routes: &[u8], generation: usize) -> Snapshot {
     for (listener, cluster) in routes.iter().enumerate() {
         let (listener, cluster) = (format!("l{listener}"), format!("c{cluster}"));
         snapshot.insert(Listener, Resource::encode(&listener, &"listener".to_owned()));
-        snapshot.insert(Route, Resource::encode(&listener, &cluster));
+        snapshot.insert(Routes, Resource::encode(&listener, &cluster));
         snapshot.insert(Cluster, Resource::encode(&cluster, &format!("{}", generation / 3)));
-        snapshot.insert(Endpoint, Resource::encode(&cluster, &format!("{generation}")));
+        snapshot.insert(Endpoints, Resource::encode(&cluster, &format!("{generation}")));
     }
     snapshot
 }
@@ -361,7 +361,7 @@ proptest! {
                 break;
             }
         }
-        for kind in [Cluster, Endpoint, Listener, Route] {
+        for kind in [Cluster, Endpoints, Listener, Routes] {
             let wanted: BTreeMap<_, _> =
                 current.get(kind).iter().map(|(name, resource)| (name.clone(), resource.body.to_vec())).collect();
             prop_assert_eq!(&client.held[&kind], &wanted, "{:?}", kind);
