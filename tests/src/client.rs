@@ -109,7 +109,9 @@ pub fn exchange(port: u16, raw: &[u8], count: usize) -> Vec<Answer> {
     }
     wire.more(AFTER);
     if let Some(last) = answers.last_mut() {
-        last.closed = wire.ended;
+        // A server that announces the close may take its time, so that the answer is not lost.
+        let announced = last.headers.iter().any(|(name, value)| name == "connection" && value == "close");
+        last.closed = wire.ended || announced;
     }
     let _ = wire.stream.shutdown(std::net::Shutdown::Both);
     let _ = sender.join();

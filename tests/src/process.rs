@@ -29,7 +29,8 @@ impl Process {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(|line| line.chars().take(1000).collect::<String>() + "\n").collect()
     }
 
     /// Waits until `GET /ready` at `port` says 200.

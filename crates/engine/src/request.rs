@@ -21,15 +21,14 @@ pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> 
     strip_hop_by_hop(head, upgrade);
     let remote = client_address(manager, head, arrival);
     forwarded_proto(manager, head, arrival);
-    let internal = remote.is_some_and(|remote| is_internal(remote.ip()));
-    sanitize(manager, head, internal);
+    sanitize(manager, head, arrival);
     client_cert(manager, head, arrival);
     if let Some(via) = &manager.via {
-        append_list(head, b"via", via.as_bytes());
+        append_list(head, b"via", via.as_bytes(), b", ");
     }
-    let external = manager.use_remote_address && !internal;
     if manager.generate_request_id {
-        let keep = head.get(b"x-request-id").is_some() && (!external || manager.preserve_external_request_id);
+        let trusted = !manager.use_remote_address || manager.preserve_external_request_id;
+        let keep = head.get(b"x-request-id").is_some() && trusted;
         if !keep {
             head.set(b"x-request-id", &(arrival.request_id)());
         }
@@ -68,9 +67,10 @@ fn matches_any(token: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|name| token.eq_ignore_ascii_case(name))
 }
 
-/// An HTTP/1.1 upgrade request (RFC 9110 section 7.8).
+/// An HTTP/1.1 upgrade request (RFC 9110 section 7.8). An offer of `h2c` is not taken up, so it is none.
 pub fn is_upgrade(head: &Head) -> bool {
-    head.count_known(Known::Upgrade) > 0 && head.has_token(Known::Connection, b"upgrade")
+    head.get_known(Known::Upgrade).is_some_and(|wanted| !wanted.eq_ignore_ascii_case(b"h2c"))
+        && head.has_token(Known::Connection, b"upgrade")
 }
 
 fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
@@ -83,7 +83,7 @@ fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>)
         if !manager.skip_xff_append
             && let Some(direct) = direct
         {
-            append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes());
+            append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes(), b",");
         }
         return from_list.or(direct);
     }
@@ -101,11 +101,11 @@ fn forwarded_for(head: &Head, skip: usize) -> Option<SocketAddr> {
 fn forwarded_proto(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
     let scheme: &[u8] = if arrival.secure { b"https" } else { b"http" };
     let trusted = !manager.use_remote_address || manager.xff_num_trusted_hops > 0;
-    let given = head.get(b"x-forwarded-proto").filter(|value| matches_any(value, &[b"http", b"https"]));
-    match given {
+    match head.get(b"x-forwarded-proto") {
         Some(given) if trusted => {
+            let known = matches_any(given, &[b"http", b"https"]);
             let given = given.to_ascii_lowercase();
-            head.set_scheme(&given);
+            head.set_scheme(if known { &given } else { scheme });
         }
         _ => {
             head.set(b"x-forwarded-proto", scheme);
@@ -114,15 +114,11 @@ fn forwarded_proto(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>
     }
 }
 
-/// Private and loopback addresses are internal (RFC 1918, RFC 4193).
-fn is_internal(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00,
-    }
-}
+const EDGE_ONLY: [&[u8]; 3] =
+    [b"x-envoy-decorator-operation", b"x-envoy-downstream-service-cluster", b"x-envoy-downstream-service-node"];
 
-const ENVOY_ONLY: [&[u8]; 12] = [
+const ENVOY_ONLY: [&[u8]; 13] = [
+    b"x-envoy-internal",
     b"x-envoy-retriable-status-codes",
     b"x-envoy-retriable-header-names",
     b"x-envoy-upstream-alt-stat-name",
@@ -137,19 +133,18 @@ const ENVOY_ONLY: [&[u8]; 12] = [
     b"x-envoy-retry-grpc-on",
 ];
 
-/// Removes what only trusted callers may say.
-fn sanitize(manager: &HttpManager, head: &mut Head, internal: bool) {
-    head.remove(b"x-envoy-internal");
+/// Removes what only trusted callers may say. Without `internal_address_config` no address is internal, so every
+/// caller is external, as with Envoy.
+fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
+    for name in ENVOY_ONLY {
+        head.remove(name);
+    }
     if manager.use_remote_address {
-        if internal {
-            head.push(b"x-envoy-internal", b"true");
-        } else {
-            for name in ENVOY_ONLY {
-                head.remove(name);
-            }
-            head.remove(b"x-envoy-decorator-operation");
-            head.remove(b"x-envoy-downstream-service-cluster");
-            head.remove(b"x-envoy-downstream-service-node");
+        for name in EDGE_ONLY {
+            head.remove(name);
+        }
+        if let Some(direct) = arrival.direct_remote {
+            head.set(b"x-envoy-external-address", direct.ip().to_string().as_bytes());
         }
     }
 }
@@ -166,26 +161,20 @@ fn client_cert(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
             head.remove(NAME);
         }
         F::ForwardOnly => {}
-        F::AppendForward => append_list(head, NAME, arrival.client_cert.unwrap_or_default().as_bytes()),
+        F::AppendForward => append_list(head, NAME, arrival.client_cert.unwrap_or_default().as_bytes(), b","),
         F::SanitizeSet => head.set(NAME, arrival.client_cert.unwrap_or_default().as_bytes()),
     }
 }
 
-/// Appends to the (last) comma-separated list `name`.
-fn append_list(head: &mut Head, name: &[u8], item: &[u8]) {
-    match head.get(name) {
-        None => head.push(name, item),
-        Some(first) => {
-            let mut joined = first.to_vec();
-            for value in head.all(name).skip(1) {
-                joined.push(b',');
-                joined.extend_from_slice(value);
-            }
-            joined.push(b',');
-            joined.extend_from_slice(item);
-            head.set(name, &joined);
-        }
+/// Appends to the list `name`, which becomes one field.
+pub fn append_list(head: &mut Head, name: &[u8], item: &[u8], separator: &[u8]) {
+    let mut joined = Vec::new();
+    for value in head.all(name) {
+        joined.extend_from_slice(value);
+        joined.extend_from_slice(separator);
     }
+    joined.extend_from_slice(item);
+    head.set(name, &joined);
 }
 
 /// Hop-by-hop fields out, `server` and `via` in.
@@ -199,6 +188,6 @@ pub fn depart(manager: &HttpManager, head: &mut Head, upgraded: bool) {
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
     }
     if let Some(via) = &manager.via {
-        append_list(head, b"via", via.as_bytes());
+        append_list(head, b"via", via.as_bytes(), b", ");
     }
 }

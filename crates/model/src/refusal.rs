@@ -59,6 +59,8 @@ pub enum BadRequest {
     BadPreface,
     Underscores,
     EscapedSlash,
+    /// A `#` in the path.
+    Fragment,
 }
 
 /// Whose fault it was.
@@ -101,7 +103,17 @@ impl BadRequest {
             BadRequest::BadPreface => "http2.bad_preface",
             BadRequest::Underscores => "unexpected_underscore",
             BadRequest::EscapedSlash => "path_normalization_failed",
+            BadRequest::Fragment => "path_with_fragment",
         }
+    }
+
+    /// The request was understood as such: the connection can go on, and the answer has no body.
+    fn understood(self) -> bool {
+        matches!(self, BadRequest::MissingHost | BadRequest::EscapedSlash | BadRequest::Fragment)
+    }
+
+    fn body(self) -> &'static str {
+        if self.understood() { "" } else { "Bad Request" }
     }
 }
 
@@ -111,12 +123,26 @@ impl Refusal {
         use Refusal as R;
         use Side::{Downstream, Mesh, Upstream};
         let (http, grpc, flag, details, proxy_status, body, side) = match self {
-            R::BadRequest(kind) => (400, 13, "DPE", kind.details(), "http_request_error", "", Downstream),
-            R::HeadTooLarge => (431, 13, "DPE", "request_headers_too_large", "http_request_error", "", Downstream),
-            R::UpgradeRequired => (426, 2, "-", "low_version", "http_request_denied", "", Downstream),
-            R::UnsupportedTransferCoding => {
-                (501, 12, "DPE", "http1.unsupported_transfer_coding", "http_request_error", "", Downstream)
-            }
+            R::BadRequest(kind) => (400, 13, "DPE", kind.details(), "http_request_error", kind.body(), Downstream),
+            R::HeadTooLarge => (
+                431,
+                13,
+                "DPE",
+                "request_headers_too_large",
+                "http_request_error",
+                "Request Header Fields Too Large",
+                Downstream,
+            ),
+            R::UpgradeRequired => (426, 2, "-", "low_version", "http_request_denied", "Upgrade Required", Downstream),
+            R::UnsupportedTransferCoding => (
+                501,
+                12,
+                "DPE",
+                "http1.unsupported_transfer_coding",
+                "http_request_error",
+                "Not Implemented",
+                Downstream,
+            ),
             R::RequestTimeout => {
                 (408, 4, "DT", "request_overall_timeout", "http_request_error", "request timeout", Downstream)
             }
@@ -143,7 +169,7 @@ impl Refusal {
                 "UF",
                 "upstream_reset_before_response_started{remote_connection_failure}",
                 "connection_refused",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: Connection refused",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
                 Upstream,
             ),
             R::ConnectTimeout => (
@@ -192,11 +218,11 @@ impl Refusal {
                 Upstream,
             ),
             R::UpstreamTimeout => {
-                (504, 4, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
+                (504, 14, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
             }
             R::PerTryTimeout => (
                 504,
-                4,
+                14,
                 "UT",
                 "upstream_per_try_timeout",
                 "http_response_timeout",
@@ -204,11 +230,11 @@ impl Refusal {
                 Upstream,
             ),
             R::StreamIdleTimeout => {
-                (504, 4, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
+                (504, 14, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
             }
             R::MaxStreamDuration => (
                 504,
-                4,
+                14,
                 "UMSDR",
                 "upstream_max_stream_duration_reached",
                 "http_response_timeout",
@@ -222,16 +248,16 @@ impl Refusal {
         Explanation { http, grpc, flag, details, proxy_status, body, side }
     }
 
-    /// The upstream cannot have acted on the request: sending it again is always safe.
-    pub fn never_processed(self) -> bool {
-        matches!(
-            self,
-            Refusal::NoHealthyUpstream
-                | Refusal::ConnectFailure
-                | Refusal::ConnectTimeout
-                | Refusal::UpstreamTlsFailure
-                | Refusal::UpstreamRefusedStream
-                | Refusal::UpstreamOverflow
-        )
+    /// Nothing that follows on this HTTP/1 connection can be trusted, or is wanted.
+    pub fn closes_connection(self) -> bool {
+        match self {
+            Refusal::BadRequest(kind) => !kind.understood(),
+            Refusal::HeadTooLarge
+            | Refusal::UnsupportedTransferCoding
+            | Refusal::UpgradeRequired
+            | Refusal::UpgradeDenied
+            | Refusal::RequestTimeout => true,
+            _ => false,
+        }
     }
 }

@@ -34,9 +34,6 @@ pub fn wanted(policy: &RetryPolicy, request: &Head, ending: &Ending<'_>) -> bool
 fn on_response(policy: &RetryPolicy, response: &Head) -> bool {
     let on = &policy.on;
     let status = response.status;
-    if response.get(b"x-envoy-overloaded").is_some() {
-        return false;
-    }
     if response.get(b"x-envoy-ratelimited").is_some() {
         return on.envoy_ratelimited;
     }
@@ -125,7 +122,7 @@ mod tests {
         assert!(wanted(&policy(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
         assert!(wanted(&policy(|on| on.gateway_error = true), &request("GET"), &Ending::Response(&answer)));
         assert!(!wanted(&policy(|on| on.retriable_4xx = true), &request("GET"), &Ending::Response(&answer)));
-        answer.push(b"x-envoy-overloaded", b"true");
+        answer.push(b"x-envoy-ratelimited", b"true");
         assert!(!wanted(&policy(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
         let mut grpc = response(200);
         grpc.push(b"grpc-status", b"14");

@@ -23,10 +23,7 @@ fn path(wanted: &PathMatch, head: &Head) -> bool {
     }
     let path = head.path_only();
     match wanted {
-        PathMatch::Prefix { prefix, ignore_case } => {
-            // A prefix is compared with the whole path, query included, as Envoy does.
-            starts_with(head.path(), prefix.as_bytes(), *ignore_case)
-        }
+        PathMatch::Prefix { prefix, ignore_case } => starts_with(path, prefix.as_bytes(), *ignore_case),
         PathMatch::Exact { path: wanted, ignore_case } => equal(path, wanted.as_bytes(), *ignore_case),
         PathMatch::SeparatedPrefix { prefix, ignore_case } => {
             starts_with(path, prefix.as_bytes(), *ignore_case)
@@ -82,8 +79,8 @@ pub fn header(wanted: &HeaderMatcher, head: &Head) -> bool {
     let value = match value {
         Some(value) => value,
         None if wanted.treat_missing_as_empty => Cow::Borrowed(&b""[..]),
-        // A missing header never matches, unless the condition is inverted.
-        None => return wanted.invert,
+        // A missing header never matches, inverted or not.
+        None => return false,
     };
     let matched = match &wanted.kind {
         HeaderKind::Present(_) => true,
@@ -156,7 +153,7 @@ mod tests {
         let exact = |text| HeaderKind::String(StringMatcher::exact(text));
         assert!(header(&matcher(exact("5"), false), &one));
         assert!(!header(&matcher(exact("5"), true), &one));
-        assert!(header(&matcher(exact("5"), true), &none));
+        assert!(!header(&matcher(exact("5"), true), &none));
         assert!(header(&matcher(exact("a,b"), false), &two));
         assert!(header(&matcher(HeaderKind::Range { start: 5, end: 6 }, false), &one));
         assert!(!header(&matcher(HeaderKind::Range { start: 4, end: 5 }, false), &one));

@@ -73,7 +73,7 @@ impl Drop for InFlight {
 }
 
 /// Forwards the request along `forward`.
-pub async fn forward(call: &mut Call<'_>, mut levels: Levels<'_>, forward: &Forward) -> Result<Ended, Refusal> {
+pub async fn forward<'t>(call: &mut Call<'_>, levels: &mut Levels<'t>, forward: &'t Forward) -> Result<Ended, Refusal> {
     let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
     let random = call.worker.random();
     let (name, weighted) = route::pick_cluster(forward, call.request, random).ok_or(not_found)?;
@@ -87,7 +87,7 @@ pub async fn forward(call: &mut Call<'_>, mut levels: Levels<'_>, forward: &Forw
         cluster.stats.upstream_rq_pending_overflow.inc();
         return Err(Refusal::UpstreamOverflow);
     }
-    prepare(call, &levels, forward);
+    prepare(call, levels, forward);
     if let Some(idle) = forward.idle_timeout {
         call.watch.set_idle(idle, call.started);
     }
@@ -99,7 +99,7 @@ pub async fn forward(call: &mut Call<'_>, mut levels: Levels<'_>, forward: &Forw
     if call.body.is_done() {
         call.watch.set_route(Instant::now(), timeout(call, forward));
     }
-    let mut journey = Journey { cluster, forward, levels, tried: Vec::new(), retries: 0, fresh: false };
+    let mut journey = Journey { cluster, forward, levels: *levels, tried: Vec::new(), retries: 0, fresh: false };
     let answered = travel(call, &mut journey).await?;
     if call.response.status == 101 && call.upgrade {
         return switch_protocols(call, answered, &journey).await;
@@ -136,22 +136,40 @@ fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
     let suppress = call.service.manager.suppress_envoy_headers;
     let head = &mut *call.request;
     if let Some(path) = rewrite::path(forward, &levels.choice.route.matches, head) {
-        if !suppress && path != head.path() {
+        if !suppress {
             let original = head.path().to_vec();
             head.set(b"x-envoy-original-path", &original);
         }
         head.set_path(&path);
     }
     if let Some(host) = rewrite::host(forward, levels.weighted, head, "") {
+        let original = head.authority().to_vec();
+        if !suppress && original != host {
+            head.set(b"x-envoy-original-host", &original);
+        }
         if forward.append_x_forwarded_host {
-            let original = head.authority().to_vec();
-            head.push(b"x-forwarded-host", &original);
+            engine::request::append_list(head, b"x-forwarded-host", &original, b",");
         }
         head.set_authority(&host);
     }
-    if !suppress && !forward.timeout.is_zero() && !call.upgrade {
-        head.set(b"x-envoy-expected-rq-timeout-ms", forward.timeout.as_millis().to_string().as_bytes());
+}
+
+/// Tells the upstream how long its answer is waited for: what is left of the route's timeout, or of this attempt's.
+fn expected_timeout(call: &mut Call<'_>, forward: &Forward) {
+    if call.service.manager.suppress_envoy_headers {
+        return;
     }
+    let per_try = forward.retry.as_ref().map(|retry| retry.per_try_timeout).unwrap_or_default();
+    let spent = if call.info.attempts > 1 { call.started.elapsed() } else { std::time::Duration::ZERO };
+    let left = forward.timeout.saturating_sub(spent);
+    let expected = match (forward.timeout.is_zero(), per_try.is_zero()) {
+        (true, true) => return,
+        (true, false) => per_try,
+        (false, true) => left,
+        (false, false) => left.min(per_try),
+    };
+    let millis = expected.as_millis();
+    call.request.set(b"x-envoy-expected-rq-timeout-ms", itoa::Buffer::new().format(millis).as_bytes());
 }
 
 /// Attempts until there is a response head to forward, or no more attempt is due.
@@ -161,6 +179,7 @@ async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Answer
         if journey.levels.choice.host.include_request_attempt_count {
             call.request.set(b"x-envoy-attempt-count", call.info.attempts.to_string().as_bytes());
         }
+        expected_timeout(call, journey.forward);
         let policy = journey.forward.retry.as_deref();
         let attempts = policy.map_or(1, |policy| policy.host_selection_attempts);
         let avoid: &[Rc<Host>] =
@@ -263,6 +282,7 @@ async fn back_off(call: &mut Call<'_>, journey: &Journey<'_>) -> Result<(), Refu
     for _ in 0..journey.retries {
         delay = backoff.next(call.worker.random_unit());
     }
+    call.watch.set_attempt(std::time::Duration::ZERO);
     let retries = &journey.cluster.active_retries;
     retries.set(retries.get() + 1);
     let outcome = tokio::select! {
@@ -409,12 +429,16 @@ async fn stream_back(call: &mut Call<'_>, mut answered: Answered, journey: &Jour
         cluster.stats.upstream_rq_retry_success.inc();
     }
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
-    if !call.service.manager.suppress_envoy_headers {
+    if !call.service.manager.suppress_envoy_headers && !call.upgrade {
         let millis = answered.sent_at.elapsed().as_millis();
         call.response.set(b"x-envoy-upstream-service-time", itoa::Buffer::new().format(millis).as_bytes());
     }
     if journey.levels.choice.host.include_attempt_count_in_response {
         call.response.set(b"x-envoy-attempt-count", call.info.attempts.to_string().as_bytes());
+    }
+    if let (true, Responder::H1 { keep_alive, .. }) = (call.upgrade, &mut call.responder) {
+        // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted.
+        *keep_alive = false;
     }
     respond::finish_head(call, Some(&journey.levels));
     respond::send_head(call, framing, keep_length)?;
@@ -437,7 +461,7 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
     let status = call.response.status;
     let bodiless = call.request.method() == b"HEAD" || status == 204 || status == 304;
     if bodiless {
-        return (Framing::None, call.response.get_known(Known::ContentLength).is_some() || status != 200);
+        return (Framing::None, call.response.get_known(Known::ContentLength).is_some());
     }
     if exchange.body().is_done() {
         return (Framing::None, false);

@@ -55,7 +55,7 @@ pub async fn serve(mut call: Call<'_>) -> Ended {
     let outcome = run(&mut call).await;
     let ended = match outcome {
         Ok(ended) => ended,
-        Err(refusal) => respond::refuse(&mut call, refusal).await,
+        Err(refusal) => respond::refuse(&mut call, refusal, None).await,
     };
     drop(active);
     finish(&mut call);
@@ -86,7 +86,14 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     call.info.route_name.clone_from(&choice.route.name);
     let levels = respond::Levels { table: &table, choice, weighted: None };
     match &choice.route.action {
-        Action::Forward(forward) => attempt::forward(call, levels, forward).await,
+        Action::Forward(forward) => {
+            let mut levels = levels;
+            match attempt::forward(call, &mut levels, forward).await {
+                Ok(ended) => Ok(ended),
+                // What the router answers itself carries the route's header edits too.
+                Err(refusal) => Ok(respond::refuse(call, refusal, Some(&levels)).await),
+            }
+        }
         Action::Redirect(redirect) => {
             call.service.stats.rq_redirect.inc();
             let location = route::redirect::location(redirect, &choice.route.matches, call.request);
@@ -140,7 +147,10 @@ fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
 fn check_head(head: &mut Head, underscores: UnderscoresAction) -> Result<(), Refusal> {
     const BAD_PATH: Refusal = Refusal::BadRequest(BadRequest::BadPath);
     let path = head.path();
-    if memchr::memchr(b'#', path).is_some() || path.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+    if memchr::memchr(b'#', path).is_some() {
+        return Err(Refusal::BadRequest(BadRequest::Fragment));
+    }
+    if path.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
         return Err(BAD_PATH);
     }
     if !path.is_empty() && path[0] != b'/' && path != b"*" {
@@ -178,7 +188,7 @@ fn host_port(call: &mut Call<'_>) {
     let strip = !port.is_empty() && (manager.strip_any_host_port || (manager.strip_matching_host_port && matching));
     let dot = manager.strip_trailing_host_dot && host.ends_with(b".");
     let mut new = host[..host.len() - usize::from(dot)].to_vec();
-    if !strip && !port.is_empty() {
+    if !strip && authority.len() > host.len() {
         new.push(b':');
         new.extend_from_slice(port);
     }
@@ -215,7 +225,7 @@ fn normalize_path(call: &mut Call<'_>) -> Result<Option<Vec<u8>>, Refusal> {
             Ok(None)
         }
         Normalized::Redirect(new) => Ok(Some(new)),
-        Normalized::Reject => Err(Refusal::BadRequest(BadRequest::BadPath)),
+        Normalized::Reject => Err(Refusal::BadRequest(BadRequest::EscapedSlash)),
     }
 }
 
@@ -259,6 +269,6 @@ fn context<'a>(call: &'a Call<'_>) -> Context<'a> {
 /// Answers a request of which not even the head could be understood.
 pub async fn refuse_unread(call: &mut Call<'_>, refusal: Refusal) {
     call.service.stats.downstream_rq_total.inc();
-    respond::refuse(call, refusal).await;
+    respond::refuse(call, refusal, None).await;
     finish(call);
 }

@@ -100,8 +100,10 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             if draining {
                 call.service.stats.downstream_cx_drain_close.inc();
             }
+            let to_head = call.request.method() == b"HEAD";
             let options = ResponseOptions {
                 framing,
+                unknown_length: to_head && !keep_length && call.info.protocol != Protocol::Http10,
                 close: !*keep_alive && !upgraded,
                 say_keep_alive: call.info.protocol == Protocol::Http10,
                 upgraded,
@@ -123,6 +125,7 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
 
 /// Applies what the routes and the connection manager say about response heads.
 pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
+    call.info.status = call.response.status;
     let upgraded = call.response.status == 101;
     request::depart(&call.service.manager, call.response, upgraded);
     if call.response.get_known(Known::Date).is_none() {
@@ -191,6 +194,11 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         let context = Context { request, response: Some(response), trailers: None, info, connection };
         format::render(format, &context, "-", &mut body);
     }
+    if direct.status == 201 || (300..400).contains(&direct.status) {
+        // Envoy names what was asked for as the place of what was made.
+        let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
+        call.response.push(b"location", &location);
+    }
     if !body.is_empty() {
         call.response.push(b"content-type", b"text/plain");
     }
@@ -199,7 +207,7 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
 }
 
 /// The proxy's own answer to a request it cannot or will not forward.
-pub async fn refuse(call: &mut Call<'_>, refusal: Refusal) -> Ended {
+pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Levels<'_>>) -> Ended {
     call.info.refusal = Some(refusal);
     let stats = &call.service.stats;
     match refusal {
@@ -219,12 +227,17 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal) -> Ended {
     let grpc = call.request.is_grpc();
     call.response.status = if grpc { 200 } else { explained.http };
     call.info.status = call.response.status;
-    let mut body = if grpc { Vec::new() } else { explained.body.as_bytes().to_vec() };
+    let text = match call.info.attempts {
+        0 | 1 => explained.body.to_string(),
+        _ => explained.body.replace("reset reason:", "retried and the latest reset reason:"),
+    };
+    let mut body = if grpc { Vec::new() } else { text.as_bytes().to_vec() };
     if grpc {
         call.response.push(b"content-type", b"application/grpc");
         call.response.push(b"grpc-status", explained.grpc.to_string().as_bytes());
-        if !explained.body.is_empty() {
-            call.response.push(b"grpc-message", explained.body.replace(' ', "%20").as_bytes());
+        if !text.is_empty() {
+            // All of these texts are printable ASCII without `%`, so nothing has to be escaped.
+            call.response.push(b"grpc-message", text.as_bytes());
         }
     } else if let Some(format) = &call.service.manager.local_reply_body {
         body.clear();
@@ -236,16 +249,8 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal) -> Ended {
         call.response.push(b"content-type", b"text/plain");
     }
     proxy_status(call, refusal);
-    finish_head(call, None);
-    if let (
-        Refusal::BadRequest(_)
-        | Refusal::HeadTooLarge
-        | Refusal::UnsupportedTransferCoding
-        | Refusal::UpgradeRequired
-        | Refusal::RequestTimeout,
-        Responder::H1 { keep_alive, .. },
-    ) = (refusal, &mut call.responder)
-    {
+    finish_head(call, levels);
+    if let (true, Responder::H1 { keep_alive, .. }) = (refusal.closes_connection(), &mut call.responder) {
         *keep_alive = false;
     }
     reply(call, &body).await.unwrap_or_else(|_| cut(call))

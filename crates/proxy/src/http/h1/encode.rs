@@ -47,6 +47,8 @@ pub struct ResponseOptions {
     pub upgraded: bool,
     /// The response has no body but keeps the length it would have had (HEAD, 304).
     pub keep_length: bool,
+    /// A response to HEAD whose body would have been chunked.
+    pub unknown_length: bool,
 }
 
 /// A response head for the downstream.
@@ -62,6 +64,9 @@ pub fn response(head: &Head, options: &ResponseOptions, out: &mut Vec<u8>) {
     match options.framing {
         Framing::Length(length) => length_line(length, out),
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::None if options.unknown_length && may_have_body(head.status) => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
         Framing::None if !options.keep_length && may_have_body(head.status) => length_line(0, out),
         Framing::None | Framing::Close => {}
     }
@@ -134,7 +139,14 @@ mod tests {
         head.push(b"content-length", b"9");
         let encode = |framing, keep_length, close| {
             let mut out = Vec::new();
-            let options = ResponseOptions { framing, close, say_keep_alive: false, upgraded: false, keep_length };
+            let options = ResponseOptions {
+                framing,
+                close,
+                say_keep_alive: false,
+                upgraded: false,
+                keep_length,
+                unknown_length: false,
+            };
             response(&head, &options, &mut out);
             String::from_utf8(out).unwrap()
         };

@@ -112,6 +112,8 @@ pub fn response(raw: &[u8], head: &mut Head, limits: &Limits, to_head: bool) -> 
 fn syntax_error(error: httparse::Error, raw: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
+        httparse::Error::Version if raw.starts_with(b"PRI ") => Refusal::BadRequest(BadRequest::BadPreface),
+        httparse::Error::Version if other_version(raw) => Refusal::UpgradeRequired,
         httparse::Error::HeaderName
             if raw.windows(3).any(|w| w == b"\n " || w.starts_with(b"\n ") || w.starts_with(b"\n\t")) =>
         {
@@ -119,6 +121,12 @@ fn syntax_error(error: httparse::Error, raw: &[u8]) -> Refusal {
         }
         _ => Refusal::BadRequest(BadRequest::Syntax),
     }
+}
+
+/// The request line names a version of HTTP that is not served on this connection.
+fn other_version(raw: &[u8]) -> bool {
+    let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    matches!(line, [.., b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 fn add_fields(head: &mut Head, raw: &[u8], fields: &[Header<'_>]) -> Result<(), Refusal> {
