@@ -1,7 +1,9 @@
-//! Copies the descriptor set that `envoy-types` ships, without comments and positions, to where `schema` embeds it.
+//! Copies the descriptor set that `envoy-types` ships, without comments and positions, to where `schema` embeds it, in
+//! two parts: what a proxy needs to read its configuration, and the rest of the API.
 //!
 //! The crate does not export the file, so it is looked up among the sources that Cargo unpacked.
 
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -10,8 +12,33 @@ use std::process::Command;
 
 /// `FileDescriptorSet.file`.
 const FILE: u64 = 1;
+/// `FileDescriptorProto.name`.
+const NAME: u64 = 1;
+/// `FileDescriptorProto.dependency`.
+const DEPENDENCY: u64 = 3;
 /// `FileDescriptorProto.source_code_info`.
 const SOURCE_CODE_INFO: u64 = 9;
+
+/// The files of what is implemented (`src/support/table.rs`); what they import comes along.
+const CORE: &[&str] = &[
+    "envoy/config/bootstrap/v3/bootstrap.proto",
+    "envoy/extensions/access_loggers/file/v3/file.proto",
+    "envoy/extensions/access_loggers/stream/v3/stream.proto",
+    "envoy/extensions/filters/http/router/v3/router.proto",
+    "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
+    "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
+    "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+    "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+    "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+    "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+    "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
+    "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+    "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+    "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+    "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+    "envoy/service/discovery/v3/discovery.proto",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -20,8 +47,44 @@ fn main() {
     let set = fs::read(&source).unwrap_or_else(|error| {
         panic!("{}: {error}; envoy-types 0.7 keeps its descriptor set there", source.display());
     });
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR")).join("envoy.bin");
-    fs::write(&out, without_source_info(&set)).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    let files: Vec<File<'_>> = fields(&set).map(|(_, file)| File::read(file)).collect();
+    let core = with_imports(&files, CORE);
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
+    for (name, wanted) in [("core.bin", true), ("rest.bin", false)] {
+        let part = files.iter().filter(|file| core.contains(file.name) == wanted);
+        let path = out.join(name);
+        fs::write(&path, set_of(part)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+/// A `FileDescriptorProto`, still encoded.
+struct File<'a> {
+    name: &'a str,
+    imports: Vec<&'a str>,
+    bytes: &'a [u8],
+}
+
+impl<'a> File<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        let text = |wanted: u64| {
+            let found = fields(bytes).filter(move |(number, _)| *number == wanted);
+            found.map(|(_, value)| std::str::from_utf8(value).expect("file names are text"))
+        };
+        File { name: text(NAME).next().expect("a file has a name"), imports: text(DEPENDENCY).collect(), bytes }
+    }
+}
+
+fn with_imports<'a>(files: &[File<'a>], roots: &[&'a str]) -> HashSet<&'a str> {
+    let by_name: HashMap<&str, &File<'a>> = files.iter().map(|file| (file.name, file)).collect();
+    let mut found = HashSet::new();
+    let mut open = roots.to_vec();
+    while let Some(name) = open.pop() {
+        let file = by_name.get(name).unwrap_or_else(|| panic!("envoy-types has no {name}"));
+        if found.insert(file.name) {
+            open.extend(&file.imports);
+        }
+    }
+    found
 }
 
 /// The source directory of a dependency. The registry's cache is looked at first: `cargo metadata` wants every
@@ -65,11 +128,11 @@ fn from_metadata(cargo: &OsStr, package: &str) -> PathBuf {
     Path::new(path).parent().expect("a manifest lies in a directory").to_path_buf()
 }
 
-fn without_source_info(set: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(set.len());
-    for (number, file) in fields(set) {
-        assert_eq!(number, FILE, "a FileDescriptorSet holds nothing but files");
-        let kept: Vec<_> = fields(file).filter(|(number, _)| *number != SOURCE_CODE_INFO).collect();
+/// A `FileDescriptorSet` of these files without their source info.
+fn set_of<'a>(files: impl Iterator<Item = &'a File<'a>>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for file in files {
+        let kept: Vec<_> = fields(file.bytes).filter(|(number, _)| *number != SOURCE_CODE_INFO).collect();
         let length: usize = kept.iter().map(|(number, value)| field_len(*number, value)).sum();
         put_varint(&mut out, FILE << 3 | 2);
         put_varint(&mut out, length as u64);

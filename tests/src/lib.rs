@@ -1,1 +1,8 @@
-//! End-to-end suites against real peers; run by `cargo xtask test`.
+//! What the suites against real peers share: finding and running programs, a backend that tells what it saw, a
+//! client that sends exact bytes.
+
+pub mod backend;
+pub mod client;
+pub mod compare;
+pub mod peers;
+pub mod process;

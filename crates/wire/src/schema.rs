@@ -1,28 +1,49 @@
 //! Envoy's API described at run time: every message and field by name, for JSON and for the support table.
 //!
-//! The pool takes tens of megabytes and is needed at start-up and by `/config_dump` only, so it lives as long as
-//! somebody holds it and no longer.
+//! Descriptors take megabytes and are needed at start-up and by `/config_dump` only, so they live as long as somebody
+//! holds them and no longer. What is not implemented takes most of them; it is looked at only when a configuration
+//! mentions it.
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
-static SHARED: Mutex<Weak<Schema>> = Mutex::new(Weak::new());
+static CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/core.bin"));
+static REST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rest.bin"));
+static SHARED_CORE: Mutex<Weak<Schema>> = Mutex::new(Weak::new());
+static SHARED_WHOLE: Mutex<Weak<Schema>> = Mutex::new(Weak::new());
 
 pub struct Schema {
     pool: DescriptorPool,
 }
 
-/// The schema, built now unless somebody holds it already. Drop it when done.
+/// The implemented part of the API and what surrounds it, built now unless somebody holds it already. Drop it when
+/// done.
 pub fn schema() -> Arc<Schema> {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared(&SHARED_CORE, &[CORE])
+}
+
+/// The whole API.
+pub fn whole() -> Arc<Schema> {
+    shared(&SHARED_WHOLE, &[CORE, REST])
+}
+
+fn shared(place: &Mutex<Weak<Schema>>, parts: &[&[u8]]) -> Arc<Schema> {
+    let mut shared = place.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(schema) = shared.upgrade() {
         return schema;
     }
-    let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptor set was complete when envoy-types was made");
+    let mut pool = DescriptorPool::new();
+    for part in parts {
+        pool.decode_file_descriptor_set(*part).expect("the set was complete when envoy-types was made");
+    }
     let schema = Arc::new(Schema { pool });
     *shared = Arc::downgrade(&schema);
     schema
+}
+
+/// The message of this name, wherever in the API it is.
+pub fn find(name: &str) -> Option<MessageDescriptor> {
+    schema().message(name).or_else(|| whole().message(name))
 }
 
 impl Schema {
@@ -51,6 +72,9 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &schema()));
         let cluster = first.message("envoy.config.cluster.v3.Cluster").expect("known");
         assert!(cluster.get_field_by_name("connect_timeout").is_some());
+        let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+        assert!(first.message(fault).is_none(), "the core is small");
+        assert!(find(fault).is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod dump;
+mod logging;
 mod stats;
 
 use crate::core::{Core, Lifecycle};
@@ -37,6 +38,7 @@ const HELP: &str = "admin commands are:
   /healthcheck/ok (POST): be ready again
   /help: this help
   /listeners: where listeners listen (?format=json)
+  /logging (POST): levels of the log (?level=LEVEL for all, ?PART=LEVEL for one)
   /memory: memory of this process
   /quitquitquit (POST): end the process after draining
   /ready: 200 when traffic is served
@@ -61,8 +63,9 @@ impl Admin {
                 let bytes = resident_bytes().to_string();
                 Response::json(json!({"allocated": bytes, "total_physical_bytes": bytes}).to_string())
             }
+            ("/logging", &Method::POST) => logging::answer(&request),
             ("/quitquitquit" | "/healthcheck/fail" | "/healthcheck/ok", &Method::POST) => self.act(&request.path),
-            ("/quitquitquit" | "/healthcheck/fail" | "/healthcheck/ok", _) => {
+            ("/logging" | "/quitquitquit" | "/healthcheck/fail" | "/healthcheck/ok", _) => {
                 let text = format!("Method {} not allowed, POST required.\n", request.method);
                 Response::text(text).with_status(StatusCode::METHOD_NOT_ALLOWED)
             }

@@ -6,7 +6,7 @@ mod read;
 mod view;
 
 use crate::problem::{At, FileError, Position, Problems};
-use crate::schema::schema;
+use crate::schema::find;
 use node::{Node, Value};
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
@@ -32,7 +32,7 @@ impl Document {
     /// Reads the document as a message of type `M`.
     pub fn read<M: Message + Name + Default>(&self) -> Result<M, FileError> {
         let name = M::full_name();
-        let descriptor = schema().message(&name).unwrap_or_else(|| panic!("the schema lacks {name}"));
+        let descriptor = find(&name).unwrap_or_else(|| panic!("the schema lacks {name}"));
         let message = self.read_dynamic(&descriptor)?;
         let decoded = M::decode(message.encode_to_vec().as_slice());
         decoded.map_err(|error| self.explain(At::ROOT.problem(format!("is not a {name}: {error}")).into()))
@@ -64,6 +64,8 @@ impl Document {
         for step in steps(path) {
             let found = match (&node.value, &step) {
                 (Value::List(items), Step::Index(index)) => items.get(*index).map(|item| (item.position, item)),
+                // A value alone for a list of one.
+                (_, Step::Index(0)) => Some((position, node)),
                 (Value::Object(entries), Step::Name(name)) => entries
                     .iter()
                     .find(|(key, _)| key.text == *name || snake_case(&key.text) == *name)
@@ -146,7 +148,7 @@ static_resources:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {http2_protocol_options: {}}
   secrets:
-  - {name: s, generic_secret: {secret: {inline_bytes: aGk=}}}
+    {name: s, generic_secret: {secret: {inline_bytes: aGk=}}}
 "#;
         let bootstrap: Bootstrap = Document::parse("f", text).unwrap().read().unwrap();
         let cluster = &bootstrap.static_resources.as_ref().unwrap().clusters[0];
@@ -155,6 +157,7 @@ static_resources:
         assert_eq!(cluster.per_connection_buffer_limit_bytes.unwrap().value, 32768);
         let any = &cluster.typed_extension_protocol_options["o"];
         assert!(any.type_url.ends_with("HttpProtocolOptions") && !any.value.is_empty());
+        assert_eq!(bootstrap.static_resources.as_ref().unwrap().secrets.len(), 1, "a value alone is a list of one");
         let again = view(&schema(), "envoy.config.cluster.v3.Cluster", &cluster.encode_to_vec());
         assert_eq!(again["connect_timeout"], "0.250s");
         assert_eq!(again["metadata"]["filter_metadata"]["x"]["a"][3], "text");

@@ -2,7 +2,7 @@
 
 use super::node::{Key, Node, Value};
 use crate::problem::{At, Position, Problem, nearest};
-use crate::schema::type_name;
+use crate::schema::{find, type_name};
 use base64::Engine;
 use prost::Message;
 use prost_reflect::{
@@ -93,9 +93,10 @@ impl Reader {
         if !field.is_list() {
             return self.single(&field.kind(), node, &at.field(field.name()));
         }
-        let Value::List(items) = &node.value else {
-            self.mismatch(&at.field(field.name()), node, "a list");
-            return None;
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            // Envoy takes a value alone for a list of one.
+            _ => std::slice::from_ref(node),
         };
         let kind = field.kind();
         let values = items.iter().enumerate();
@@ -197,7 +198,8 @@ impl Reader {
             );
         };
         let pool = message.descriptor().parent_pool().clone();
-        let Some(descriptor) = pool.get_message_by_name(type_name(url)) else {
+        let known = pool.get_message_by_name(type_name(url)).or_else(|| find(type_name(url)));
+        let Some(descriptor) = known else {
             let text = format!("unknown type `{}`", type_name(url));
             return self.report(&at.field("@type"), kind.position, text);
         };

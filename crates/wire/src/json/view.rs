@@ -1,16 +1,21 @@
 //! Messages to JSON, with the field names of the `.proto` files.
 
-use crate::schema::{Schema, type_name};
+use crate::schema::{Schema, type_name, whole};
 use base64::Engine;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 
-/// The message called `name`, encoded in `bytes`, as JSON. What the schema does not know is shown as base64.
+/// The message called `name`, encoded in `bytes`, as JSON. What the schema does not know is looked up in the whole
+/// API; what nobody knows is shown as base64.
 pub fn view(schema: &Schema, name: &str, bytes: &[u8]) -> Value {
-    let options = SerializeOptions::new().use_proto_field_name(true);
-    let decoded = schema.message(name).and_then(|descriptor| DynamicMessage::decode(descriptor, bytes).ok());
-    let value = decoded.and_then(|m| m.serialize_with_options(serde_json::value::Serializer, &options).ok());
+    let value = try_view(schema, name, bytes).or_else(|| try_view(&whole(), name, bytes));
     value.unwrap_or_else(|| json!({ "value": base64::engine::general_purpose::STANDARD.encode(bytes) }))
+}
+
+fn try_view(schema: &Schema, name: &str, bytes: &[u8]) -> Option<Value> {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let message = DynamicMessage::decode(schema.message(name)?, bytes).ok()?;
+    message.serialize_with_options(serde_json::value::Serializer, &options).ok()
 }
 
 /// The payload of an `Any`, with its `@type` first.

@@ -1,6 +1,7 @@
 //! Checking and compiling what arrives. A response is accepted as a whole or refused as a whole, as xDS has it.
 
 use super::{Change, Held, Incoming, Resources};
+use crate::compile::source::Source;
 use crate::compile::{Compiled, Scope, cluster, compiled, endpoint, listener, route, secret};
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::cluster::v3::Cluster as PbCluster;
@@ -105,7 +106,24 @@ impl Resources {
             return Err(reject(name, Problems(report.refused)));
         }
         let value = compile(&self.scope, kind, name, &incoming.body).map_err(|problems| reject(name, problems))?;
+        self.check_sources(&value).map_err(|problems| reject(name, problems))?;
         Ok((name.into(), Some(value)))
+    }
+
+    /// What can never arrive would leave its user warming for ever.
+    fn check_sources(&self, value: &Value) -> Result<(), Problems> {
+        let needs = match value {
+            Value::Cluster(one) => &one.needs,
+            Value::Listener(one) => &one.needs,
+            Value::Endpoints(_) | Value::Routes(_) | Value::Secret(_) => return Ok(()),
+        };
+        let missing = needs
+            .iter()
+            .find(|need| need.source == Source::Ads && !self.ads && !self.provided.contains_key(&need.name));
+        match missing {
+            Some(need) => At::ROOT.wrong(format!("refers to `{}` by ADS; the bootstrap has no ads_config", need.name)),
+            None => Ok(()),
+        }
     }
 
     fn body(&self, kind: ResourceKind, name: &str) -> Option<&bytes::Bytes> {

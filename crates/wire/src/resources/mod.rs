@@ -49,6 +49,8 @@ pub struct Change {
 
 pub struct Resources {
     scope: Scope,
+    /// The bootstrap has an aggregated stream.
+    ads: bool,
     fixed: Fixed,
     /// Secrets that this process makes itself; they come before all others.
     provided: BTreeMap<Arc<str>, Secret>,
@@ -96,6 +98,7 @@ impl Resources {
         let secrets = bootstrap.secrets.iter().map(|(name, secret)| (name.as_str().into(), secret.clone()));
         Resources {
             scope: bootstrap.scope.clone(),
+            ads: bootstrap.dynamic.ads.is_some(),
             fixed: Fixed { clusters: clusters.collect(), listeners: listeners.collect(), secrets: secrets.collect() },
             provided: BTreeMap::new(),
             clusters: BTreeMap::new(),

@@ -150,3 +150,11 @@ fn exports_are_imported() {
     assert_eq!(second.dump(ResourceKind::Cluster)[0].version, "v1");
     assert!(second.import(&[0xff, 0xff]).unwrap_err().to_string().contains("damaged"));
 }
+
+#[test]
+fn what_can_never_arrive_is_refused() {
+    let bootstrap = "dynamic_resources: {cds_config: {path_config_source: {path: cds.yaml}}}";
+    let mut store = Resources::new(&load(Some(("f", bootstrap)), &Overrides::default()).unwrap());
+    let rejected = store.apply(change(ResourceKind::Cluster, &[EDS], true)).unwrap_err();
+    assert_eq!(rejected.to_string(), "e: refers to `e` by ADS; the bootstrap has no ads_config");
+}

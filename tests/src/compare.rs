@@ -1,0 +1,70 @@
+//! What Envoy and Ripstop did with the same bytes, and how it differs.
+
+use crate::backend::Seen;
+use crate::client::Answer;
+
+/// Everything one proxy did with one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub answers: Vec<Answer>,
+    pub seen: Vec<Seen>,
+}
+
+/// Values that differ from run to run by nature are replaced by what kind of value they are.
+fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
+    match name {
+        "date" => return "DATE".into(),
+        "x-request-id" if value.len() == 36 => return "UUID".into(),
+        "x-envoy-upstream-service-time" => return "MILLIS".into(),
+        "server" if matches!(value, "envoy" | "ripstop") => return "PROXY".into(),
+        _ => {}
+    }
+    ports.iter().fold(value.to_string(), |text, (port, label)| text.replace(port.as_str(), label))
+}
+
+/// Lines that describe an outcome, the same for equal outcomes.
+pub fn describe(outcome: &Outcome, ports: &[(String, &str)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for answer in &outcome.answers {
+        lines.push(format!(
+            "status {}{}{}",
+            answer.status,
+            if answer.cut { " cut" } else { "" },
+            if answer.closed { " closed" } else { "" }
+        ));
+        let mut headers: Vec<String> =
+            answer.headers.iter().map(|(name, value)| format!("< {name}: {}", steady(name, value, ports))).collect();
+        headers.sort();
+        lines.extend(headers);
+        lines.push(format!("< body {}", shown(&answer.body)));
+    }
+    for seen in &outcome.seen {
+        lines.push(format!("> {} saw {}", seen.backend, seen.line));
+        lines.extend(seen.headers.iter().map(|(name, value)| format!("> {name}: {}", steady(name, value, ports))));
+        lines.push(format!("> body {}", shown(&seen.body)));
+    }
+    lines
+}
+
+fn shown(body: &[u8]) -> String {
+    match body.len() {
+        0..=300 => String::from_utf8_lossy(body).escape_debug().to_string(),
+        length => {
+            format!("{length} bytes, {:x}", body.iter().fold(0u64, |sum, &byte| sum.wrapping_mul(31) + u64::from(byte)))
+        }
+    }
+}
+
+/// The lines only one side has: `- ` Envoy's, `+ ` ours.
+pub fn differences(envoy: &[String], ours: &[String]) -> Vec<String> {
+    let mut left = ours.to_vec();
+    let mut out = Vec::new();
+    for line in envoy {
+        match left.iter().position(|other| other == line) {
+            Some(at) => drop(left.remove(at)),
+            None => out.push(format!("- {line}")),
+        }
+    }
+    out.extend(left.into_iter().map(|line| format!("+ {line}")));
+    out
+}

@@ -1,0 +1,80 @@
+//! Child processes that end with the test, their output kept for when something goes wrong.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Process {
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; both output streams go to `<folder>/<name>.log`.
+    pub fn start(name: &str, folder: &Path, program: &Path, arguments: &[&str]) -> Process {
+        let log = folder.join(format!("{name}.log"));
+        let file = std::fs::File::create(&log).expect("a log file");
+        let errors = file.try_clone().expect("a second handle");
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program.display()));
+        Process { name: name.into(), child, log }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until `GET /ready` at `port` says 200.
+    pub fn ready(&mut self, port: u16) {
+        let start = Instant::now();
+        while get(port, "/ready").is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{} ended ({status}):\n{}", self.name, self.log());
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{} is not ready:\n{}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Head and body of `GET path` from a loopback port.
+pub fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Free loopback ports, all different.
+pub fn ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+    held.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+/// A fresh folder below the system's temporary one; left behind for inspection when a test fails.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("ripstop-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a scratch folder");
+    folder
+}
