@@ -11,7 +11,7 @@ use wire::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRe
 use wire::xds::server::{DeltaResponse, Push, Response, Session, Snapshot};
 
 use super::hub::Hub;
-use super::peer::Peer;
+use crate::peer::Peer;
 use crate::registry::Lookup;
 use crate::status::Entry;
 use crate::translate::{Agent, Node, World};
