@@ -86,3 +86,17 @@ async fn readiness_metrics_and_what_there_is() {
     assert_eq!(mesh.get("/nothing").await.0, 404);
     mesh.stop().await;
 }
+
+#[tokio::test]
+async fn a_unix_socket_serves_and_is_taken_over_after_a_crash() {
+    let mut mesh = Mesh::start_on_unix_socket("unix").await;
+    for _ in 0..2 {
+        let channel = mesh.local_channel().await;
+        let (_requests, mut answers) =
+            open_delta(&channel, delta_request("web-1", Kind::Listener, &["*"])).await.unwrap();
+        assert_eq!(answers.message().await.unwrap().unwrap().resources.len(), 1);
+        // The socket's file stays behind, as after a crash.
+        mesh.restart().await;
+    }
+    mesh.stop().await;
+}

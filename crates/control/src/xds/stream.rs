@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often certificates handed out here are looked at.
 const RENEWAL: Duration = Duration::from_secs(30);
 
+/// Requests kept for a client that nobody knows yet; it has no reason to send more than one or two per type.
+const MOST_EARLY: usize = 64;
+
 /// State of the world or delta.
 pub trait Dialect: Send + 'static {
     type Request: prost::Message + Default + Send + 'static;
@@ -167,6 +170,9 @@ impl<D: Dialect> Conversation<'_, D> {
 
     async fn request(&mut self, request: D::Request) -> Result<(), Status> {
         let Some(snapshot) = &self.snapshot else {
+            if self.early.len() >= MOST_EARLY {
+                return Err(Status::resource_exhausted("too many requests of a node that is no known workload"));
+            }
             self.early.push(request);
             return Ok(());
         };

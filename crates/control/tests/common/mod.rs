@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use identity::tls::{CertKey, ClientTls, Verify, client_config};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -58,15 +58,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Mesh {
     folder: PathBuf,
+    plain: Plain,
     handle: Option<Handle>,
 }
 
 impl Mesh {
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, |_| Plain::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await
+    }
+
+    /// With the plaintext listener on a Unix socket.
+    pub(crate) async fn start_on_unix_socket(name: &str) -> Self {
+        Self::start_with(name, |folder| Plain::Unix(folder.join("xds.sock"))).await
+    }
+
+    async fn start_with(name: &str, plain: impl FnOnce(&Path) -> Plain) -> Self {
         let folder = std::env::temp_dir().join(format!("ripstop-control-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("mesh")).unwrap();
-        let mut mesh = Self { folder, handle: None };
+        let mut mesh = Self { plain: plain(&folder), folder, handle: None };
         mesh.write("web.yaml", WEB);
         mesh.write("orders.yaml", ORDERS);
         mesh.open().await;
@@ -79,7 +89,7 @@ impl Mesh {
             config: self.folder.join("mesh"),
             state: self.folder.join("state"),
             listen: Some(any),
-            listen_plaintext: Some(Plain::Tcp(any)),
+            listen_plaintext: Some(self.plain.clone()),
             admin: Some(any),
             trust_domain: "cluster.local".into(),
         };
@@ -116,12 +126,14 @@ impl Mesh {
         let ca_pem = control::trust_bundle(&self.state(), "cluster.local").unwrap();
         let verify = Verify::Ca { ca_pem, names: Vec::new(), server_name: true };
         let tls = ClientTls { cert, verify, alpn: vec![b"h2".to_vec()], send_sni: true, ..ClientTls::default() };
-        let connector = Connector { address: self.handle().listen().unwrap(), tls: Some(client_config(&tls).unwrap()) };
+        let address = Plain::Tcp(self.handle().listen().unwrap());
+        let connector = Connector { address, tls: Some(client_config(&tls).unwrap()) };
         Endpoint::from_static("http://control").connect_with_connector(connector).await.unwrap()
     }
 
     pub(crate) async fn local_channel(&self) -> Channel {
-        let connector = Connector { address: self.handle().listen_plaintext().unwrap(), tls: None };
+        let bound = self.handle().listen_plaintext().map(Plain::Tcp);
+        let connector = Connector { address: bound.unwrap_or_else(|| self.plain.clone()), tls: None };
         Endpoint::from_static("http://control").connect_with_connector(connector).await.unwrap()
     }
 
@@ -195,7 +207,7 @@ pub(crate) async fn open_delta(channel: &Channel, first: DeltaDiscoveryRequest) 
 /// Connects over our own sockets and TLS.
 #[derive(Clone)]
 struct Connector {
-    address: SocketAddr,
+    address: Plain,
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -214,8 +226,11 @@ impl tower::Service<http::Uri> for Connector {
     fn call(&mut self, _: http::Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let stream = TcpStream::connect(this.address).await?;
-            let Some(tls) = this.tls else { return Ok(TokioIo::new(Box::new(stream) as Box<dyn ReadWrite>)) };
+            let stream: Box<dyn ReadWrite> = match this.address {
+                Plain::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+                Plain::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            };
+            let Some(tls) = this.tls else { return Ok(TokioIo::new(stream)) };
             let name = "localhost".try_into().expect("a DNS name");
             let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?;
             Ok(TokioIo::new(Box::new(stream) as Box<dyn ReadWrite>))
