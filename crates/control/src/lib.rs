@@ -17,6 +17,7 @@ pub mod sources;
 pub mod store;
 
 pub mod options;
+pub mod peer;
 #[cfg(test)]
 mod testing;
 

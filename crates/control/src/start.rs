@@ -29,8 +29,8 @@ use crate::xds::server::{self, TlsConfig};
 const NAMESPACE: &str = "ripstop-system";
 const ACCOUNT: &str = "control";
 const HOSTS: [&str; 3] = ["localhost", "ripstop-control", "127.0.0.1"];
-/// How long an end may take.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long streams get to end by themselves.
+const GRACE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -137,7 +137,7 @@ impl Handle {
         self.stop.send_replace(true);
         let drain = async { while self.tasks.join_next().await.is_some() {} };
         // The admin server never ends by itself; the others may hang on a client that does not go.
-        let _ = tokio::time::timeout(GRACE / 10, drain).await;
+        let _ = tokio::time::timeout(GRACE, drain).await;
         self.tasks.shutdown().await;
     }
 }

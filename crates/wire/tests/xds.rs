@@ -140,12 +140,12 @@ fn mesh(cluster: &str) -> Served {
         "{{cluster_name: {cluster}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: \
          {{address: 127.0.0.1, port_value: 80}}}}}}}}]}}]}}"
     );
-    served.insert(Kind::Endpoint, resource::<ClusterLoadAssignment>(cluster, &endpoints));
+    served.insert(Kind::Endpoints, resource::<ClusterLoadAssignment>(cluster, &endpoints));
     let routes = format!(
         "{{name: r, virtual_hosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, \
          route: {{cluster: {cluster}}}}}]}}]}}"
     );
-    served.insert(Kind::Route, resource::<RouteConfiguration>("r", &routes));
+    served.insert(Kind::Routes, resource::<RouteConfiguration>("r", &routes));
     let types = "type.googleapis.com/envoy.extensions.filters";
     let listener = format!(
         "{{name: l, address: {{socket_address: {{address: 127.0.0.1, port_value: 80}}}}, filter_chains: [{{filters: \

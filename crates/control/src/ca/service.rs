@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::SVID_LIFETIME;
 use super::token::Tokens;
-use crate::xds::peer::Peer;
+use crate::peer::Peer;
 
 pub const SERVICE: &str = "istio.v1.auth.IstioCertificateService";
 pub const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";

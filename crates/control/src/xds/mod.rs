@@ -1,6 +1,5 @@
-//! ADS over gRPC: [`server`] accepts and dispatches, [`stream`] is one client's conversation, [`peer`] says who it is.
+//! ADS over gRPC: [`server`] accepts and dispatches, [`stream`] is one client's conversation, [`hub`] what all share.
 
 pub mod hub;
-pub mod peer;
 pub mod server;
 pub mod stream;

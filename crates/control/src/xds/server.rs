@@ -19,9 +19,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::hub::{Hub, wait_for_stop};
-use super::peer::{Connection, Peer};
 use super::stream::{Delta, Dialect, StateOfTheWorld, serve};
 use crate::ca::service::{CertificateRequest, CertificateResponse, CertificateService, METHOD, SERVICE};
+use crate::peer::{Connection, Peer};
 
 const STATE_OF_THE_WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";

@@ -11,7 +11,7 @@ use wire::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRe
 use wire::xds::server::{DeltaResponse, Push, Response, Session, Snapshot};
 
 use super::hub::Hub;
-use super::peer::Peer;
+use crate::peer::Peer;
 use crate::registry::Lookup;
 use crate::status::Entry;
 use crate::translate::{Agent, Node, World};
@@ -20,6 +20,9 @@ use crate::translate::{Agent, Node, World};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often certificates handed out here are looked at.
 const RENEWAL: Duration = Duration::from_secs(30);
+
+/// Requests kept for a client that nobody knows yet; it has no reason to send more than one or two per type.
+const MOST_EARLY: usize = 64;
 
 /// State of the world or delta.
 pub trait Dialect: Send + 'static {
@@ -167,6 +170,9 @@ impl<D: Dialect> Conversation<'_, D> {
 
     async fn request(&mut self, request: D::Request) -> Result<(), Status> {
         let Some(snapshot) = &self.snapshot else {
+            if self.early.len() >= MOST_EARLY {
+                return Err(Status::resource_exhausted("too many requests of a node that is no known workload"));
+            }
             self.early.push(request);
             return Ok(());
         };
