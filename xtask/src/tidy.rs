@@ -13,7 +13,7 @@ const FUNCTION_LIMIT: usize = 70;
 const ORDERED: [&str; 2] = ["proxy", "control"];
 
 /// Which crates of ours each crate may depend on.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("kit", &[]),
     ("model", &["kit"]),
     ("engine", &["kit", "model"]),
@@ -24,7 +24,6 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("proxy", &["kit", "model", "engine", "wire", "identity", "runtime"]),
     ("control", &["kit", "model", "engine", "api", "wire", "identity", "runtime"]),
     ("cli", &["kit", "model", "engine", "api", "wire", "identity", "runtime", "proxy", "control"]),
-    ("testkit", &["kit", "model", "engine", "api", "wire", "identity", "runtime", "proxy", "control"]),
 ];
 
 const BANNED_CRATES: [&str; 11] = [

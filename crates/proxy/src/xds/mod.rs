@@ -52,7 +52,7 @@ pub(crate) fn start(
     let first: Arc<Notify> = Arc::default();
     let discovery = Discovery {
         configuration,
-        node: bootstrap.node.clone(),
+        node: introduced(&bootstrap.node),
         ads: dynamic.ads.clone(),
         wildcards: over_ads.collect(),
         local_secrets,
@@ -65,6 +65,15 @@ pub(crate) fn start(
     let fixed = whole.iter().filter_map(|(kind, source)| Some((*kind, (*source).clone()?))).collect();
     tasks.spawn(follow(discovery, fixed));
     FirstAnswer(first)
+}
+
+/// The bootstrap's node, saying what program it is.
+fn introduced(node: &Node) -> Node {
+    use wire::pb::envoy::config::core::v3::node::UserAgentVersionType;
+    let mut node = node.clone();
+    node.user_agent_name = "ripstop".into();
+    node.user_agent_version_type = Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").into()));
+    node
 }
 
 /// Starts a stream or file watcher for every source that comes up.

@@ -1,1 +1,0 @@
-//! Fake clock, CA, echo servers, a mesh in a process. A dev-dependency only.
