@@ -189,7 +189,10 @@ fn check_orphans(files: &[PathBuf], problems: &mut Vec<String>) -> anyhow::Resul
 fn is_root(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    // A suite of several files: tests/NAME/main.rs.
+    let above = file.parent().and_then(Path::parent).and_then(Path::file_name).and_then(|name| name.to_str());
     (matches!(name, "lib.rs" | "main.rs") && folder == "src")
+        || (name == "main.rs" && above == Some("tests"))
         || name == "build.rs"
         || (folder == "tests" && name != "mod.rs")
 }

@@ -48,7 +48,7 @@ pub fn full_match_regex(pattern: &str) -> Result<Regex, regex::Error> {
     regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()
 }
 
-/// `envoy.config.route.v3.HeaderMatcher`. Several values of one header are joined by `,` before matching.
+/// `envoy.config.route.v3.HeaderMatcher`. Of several values of one header any may match.
 #[derive(Clone, Debug)]
 pub struct HeaderMatcher {
     /// Lower case; may be a pseudo header such as `:method`.

@@ -107,7 +107,7 @@ impl BadRequest {
         }
     }
 
-    /// The request was understood as such: the connection can go on, and the answer has no body.
+    /// The request was understood as such; the answer has no body, as Envoy's.
     fn understood(self) -> bool {
         matches!(self, BadRequest::MissingHost | BadRequest::EscapedSlash | BadRequest::Fragment)
     }
@@ -250,14 +250,14 @@ impl Refusal {
 
     /// Nothing that follows on this HTTP/1 connection can be trusted, or is wanted.
     pub fn closes_connection(self) -> bool {
-        match self {
-            Refusal::BadRequest(kind) => !kind.understood(),
-            Refusal::HeadTooLarge
-            | Refusal::UnsupportedTransferCoding
-            | Refusal::UpgradeRequired
-            | Refusal::UpgradeDenied
-            | Refusal::RequestTimeout => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Refusal::BadRequest(_)
+                | Refusal::HeadTooLarge
+                | Refusal::UnsupportedTransferCoding
+                | Refusal::UpgradeRequired
+                | Refusal::UpgradeDenied
+                | Refusal::RequestTimeout
+        )
     }
 }

@@ -113,7 +113,13 @@ fn routes() -> Vec<Case> {
         "/%65xact",
         "/nocluster",
     ];
-    let with_headers: [(&str, &[&str]); 36] = [
+    let with_headers: [(&str, &[&str]); 42] = [
+        ("/h/", &["x-e: two", "x-e: one"]),
+        ("/h/", &["x-e: one,two"]),
+        ("/h/", &["x-p: zz", "x-p: ab"]),
+        ("/h/", &["x-s: yz", "x-s: q"]),
+        ("/h/", &["x-r: aab", "x-r: q"]),
+        ("/h/", &["x-n: 100", "x-n: 7"]),
         ("/h/", &["x-e: one"]),
         ("/h/", &["X-E: one"]),
         ("/h/", &["x-e: One"]),

@@ -3,7 +3,6 @@
 use crate::head::Head;
 use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher};
 use model::route::{PathMatch, RouteMatch};
-use std::borrow::Cow;
 
 /// All conditions hold; `random` decides the runtime fraction.
 pub fn matches(wanted: &RouteMatch, head: &Head, random: u64) -> bool {
@@ -42,55 +41,48 @@ fn equal(left: &[u8], right: &[u8], ignore_case: bool) -> bool {
     if ignore_case { left.eq_ignore_ascii_case(right) } else { left == right }
 }
 
-/// The value a matcher sees: pseudo headers by name, several values joined by commas.
-pub fn header_value<'h>(head: &'h Head, name: &'h str) -> Option<Cow<'h, [u8]>> {
-    let pseudo = match name {
-        ":method" => head.method(),
-        ":path" => head.path(),
-        ":authority" | "host" => head.authority(),
-        ":scheme" => head.scheme(),
-        ":status" => return (head.status != 0).then(|| head.status.to_string().into_bytes().into()),
-        name => {
-            let mut values = head.all(name.as_bytes());
-            let first = values.next()?;
-            return match values.next() {
-                None => Some(Cow::Borrowed(first)),
-                Some(second) => {
-                    let mut joined = [first, second].join(&b","[..]);
-                    for value in values {
-                        joined.push(b',');
-                        joined.extend_from_slice(value);
-                    }
-                    Some(Cow::Owned(joined))
-                }
-            };
+/// One header condition. Of several values of a header any may match, as in Envoy 1.40.
+pub fn header(wanted: &HeaderMatcher, head: &Head) -> bool {
+    let status;
+    let pseudo = match &*wanted.name {
+        ":method" => Some(head.method()),
+        ":path" => Some(head.path()),
+        ":authority" | "host" => Some(head.authority()),
+        ":scheme" => Some(head.scheme()),
+        ":status" => {
+            status = if head.status == 0 { String::new() } else { head.status.to_string() };
+            Some(status.as_bytes())
         }
+        _ => None,
     };
-    (!pseudo.is_empty()).then_some(Cow::Borrowed(pseudo))
+    if let Some(value) = pseudo {
+        return judge(wanted, (!value.is_empty()).then_some(value).into_iter());
+    }
+    judge(wanted, head.all(wanted.name.as_bytes()))
 }
 
-/// One header condition.
-pub fn header(wanted: &HeaderMatcher, head: &Head) -> bool {
-    let value = header_value(head, &wanted.name);
+fn judge<'v>(wanted: &HeaderMatcher, values: impl Iterator<Item = &'v [u8]>) -> bool {
+    let mut values = values.peekable();
+    let there = values.peek().is_some();
     if let HeaderKind::Present(present) = wanted.kind {
-        let is_there = value.is_some() || wanted.treat_missing_as_empty;
-        return (is_there == present) != wanted.invert;
+        return ((there || wanted.treat_missing_as_empty) == present) != wanted.invert;
     }
-    let value = match value {
-        Some(value) => value,
-        None if wanted.treat_missing_as_empty => Cow::Borrowed(&b""[..]),
-        // A missing header never matches, inverted or not.
-        None => return false,
-    };
-    let matched = match &wanted.kind {
-        HeaderKind::Present(_) => true,
-        HeaderKind::String(matcher) => matcher.matches(&value),
-        HeaderKind::Range { start, end } => std::str::from_utf8(&value)
-            .ok()
-            .and_then(|text| text.parse::<i64>().ok())
-            .is_some_and(|number| (*start..*end).contains(&number)),
-    };
-    matched != wanted.invert
+    if there {
+        return values.any(|value| one_value(&wanted.kind, value)) != wanted.invert;
+    }
+    // A missing header never matches, inverted or not, unless it counts as empty.
+    wanted.treat_missing_as_empty && one_value(&wanted.kind, b"") != wanted.invert
+}
+
+fn one_value(wanted: &HeaderKind, value: &[u8]) -> bool {
+    match wanted {
+        HeaderKind::Present(present) => *present,
+        HeaderKind::String(matcher) => matcher.matches(value),
+        HeaderKind::Range { start, end } => {
+            let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+            number.is_some_and(|number| (*start..*end).contains(&number))
+        }
+    }
 }
 
 fn query(wanted: &QueryMatcher, query: &[u8]) -> bool {
@@ -154,7 +146,9 @@ mod tests {
         assert!(header(&matcher(exact("5"), false), &one));
         assert!(!header(&matcher(exact("5"), true), &one));
         assert!(!header(&matcher(exact("5"), true), &none));
-        assert!(header(&matcher(exact("a,b"), false), &two));
+        assert!(header(&matcher(exact("a"), false), &two));
+        assert!(header(&matcher(exact("b"), false), &two));
+        assert!(!header(&matcher(exact("b"), true), &two));
         assert!(header(&matcher(HeaderKind::Range { start: 5, end: 6 }, false), &one));
         assert!(!header(&matcher(HeaderKind::Range { start: 4, end: 5 }, false), &one));
         assert!(header(&matcher(HeaderKind::Present(false), false), &none));

@@ -250,7 +250,8 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     }
     proxy_status(call, refusal);
     finish_head(call, levels);
-    if let (true, Responder::H1 { keep_alive, .. }) = (refusal.closes_connection(), &mut call.responder) {
+    let closes = refusal.closes_connection() || call.request.method() == b"CONNECT";
+    if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
         *keep_alive = false;
     }
     reply(call, &body).await.unwrap_or_else(|_| cut(call))

@@ -126,7 +126,9 @@ fn syntax_error(error: httparse::Error, raw: &[u8]) -> Refusal {
 /// The request line names a version of HTTP that is not served on this connection.
 fn other_version(raw: &[u8]) -> bool {
     let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    matches!(line, [.., b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let Some(version) = line.len().checked_sub(8).map(|at| &line[at..]) else { return false };
+    let digits = version[5].is_ascii_digit() && version[6] == b'.' && version[7].is_ascii_digit();
+    version.starts_with(b"HTTP/") && digits && version[5..] > b"1.1"[..]
 }
 
 fn add_fields(head: &mut Head, raw: &[u8], fields: &[Header<'_>]) -> Result<(), Refusal> {
