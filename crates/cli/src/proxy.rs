@@ -1,7 +1,9 @@
 //! `ripstop proxy`: the data plane, with Envoy's configuration and Envoy's flags.
 
+use crate::output::Output;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ enum Mode {
 /// Run the proxy. Configuration, flags and admin endpoints are Envoy's.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ripstop proxy -c examples/bootstrap/static.yaml\n  ripstop proxy -c envoy.yaml --mode validate"
+    after_help = "Examples:\n  ripstop proxy -c examples/bootstrap/static.yaml\n  ripstop proxy -c envoy.yaml --mode validate\n  ripstop proxy -c envoy.yaml --mode validate -o json"
 )]
 pub(crate) struct Proxy {
     /// Envoy v3 bootstrap, YAML or JSON
@@ -32,6 +34,9 @@ pub(crate) struct Proxy {
     config_yaml: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// How the result of `--mode validate` and configuration errors are printed
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
     /// Worker threads (default: one per CPU)
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
@@ -77,16 +82,13 @@ pub(crate) fn run(command: Proxy) -> anyhow::Result<ExitCode> {
     runtime::log::start(runtime::log::level(&command.log_level)?, Default::default());
     let bootstrap = match read(&command)? {
         Ok(bootstrap) => bootstrap,
-        Err(problems) => {
-            eprintln!("{problems}");
+        Err(error) => {
+            refuse(&error, command.output);
             return Ok(ExitCode::from(2));
         }
     };
     if command.mode != Mode::Serve {
-        for note in &bootstrap.without_effect {
-            println!("note: accepted without effect: {note}");
-        }
-        println!("configuration OK");
+        accept(&bootstrap, command.output);
         return Ok(ExitCode::SUCCESS);
     }
     let options = ::proxy::process::Options {
@@ -102,6 +104,31 @@ pub(crate) fn run(command: Proxy) -> anyhow::Result<ExitCode> {
         ::proxy::process::run(bootstrap, options, async move { stop.requested().await }).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A list of problems is the result when a program asked, and an error message when a person did.
+fn refuse(error: &wire::FileError, output: Output) {
+    if output == Output::Text {
+        eprintln!("{error}");
+        return;
+    }
+    let problems = error.problems.iter().map(|problem| {
+        let (line, column) = problem.position.map(|at| (at.line, at.column)).unzip();
+        json!({"file": error.file, "line": line, "column": column, "path": problem.path, "message": problem.message})
+    });
+    println!("{}", json!({"valid": false, "problems": problems.collect::<Vec<_>>()}));
+}
+
+fn accept(bootstrap: &Bootstrap, output: Output) {
+    let without_effect: Vec<String> = bootstrap.without_effect.iter().map(ToString::to_string).collect();
+    if output == Output::Json {
+        println!("{}", json!({"valid": true, "without_effect": without_effect}));
+        return;
+    }
+    for note in without_effect {
+        println!("note: accepted without effect: {note}");
+    }
+    println!("configuration OK");
 }
 
 /// The checked bootstrap, or what is wrong with it.

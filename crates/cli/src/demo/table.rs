@@ -92,7 +92,8 @@ pub(super) fn rows(before: &Reading, now: &Reading) -> Vec<Row> {
     };
     let base = |name: &str| name.rsplit_once("-v").map(|(base, _)| base.to_string());
     let mut all = Vec::new();
-    for (key, counters) in &now.edges {
+    // A sidecar has a cluster for every service of the mesh; an edge is one that was called.
+    for (key, counters) in now.edges.iter().filter(|(_, counters)| counters.requests > 0) {
         let (requests, failed) = since(key);
         let share = base(&key.1).map(|service| {
             let siblings =

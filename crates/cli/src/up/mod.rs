@@ -26,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Args)]
 #[command(after_help = "Example:\n  ripstop up examples/hello")]
 pub(crate) struct Up {
+    /// The mesh's files (YAML or JSON)
     dir: PathBuf,
     /// Keep certificates and the last good configuration here (default: a temporary directory)
     #[arg(long, value_name = "DIR")]

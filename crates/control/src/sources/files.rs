@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the configuration directory {}: {source}", dir.display())]
+#[error("cannot read the configuration directory {}", dir.display())]
 pub struct ReadError {
     dir: PathBuf,
     source: std::io::Error,

@@ -161,7 +161,10 @@ impl Session {
         let mut removed: BTreeSet<String> = missing.collect();
         let mut resources = subscription.changed(kind, snapshot);
         if first {
-            removed.extend(subscription.gone(kind, snapshot));
+            // A client that comes back may still route to what is gone; the push removes it after routes have moved.
+            if matches!(kind, Kind::Listener | Kind::Secret) {
+                removed.extend(subscription.gone(kind, snapshot));
+            }
         } else {
             // What else changed waits for its turn in the push.
             let everything = asked.iter().any(|name| name == "*");

@@ -111,7 +111,15 @@ fn a_proxy_that_comes_back_is_sent_the_difference() {
     request.initial_resource_versions =
         old.get(Cluster).iter().map(|(name, resource)| (name.clone(), resource.version.clone())).collect();
     request.initial_resource_versions.insert("forgotten".into(), "1".into());
-    assert_eq!(told(&Session::delta().delta_request(&request, &new)), ["CDS orders -forgotten #1"]);
+    // What is gone goes only after the routes to it.
+    let mut session = Session::delta();
+    assert_eq!(told(&session.delta_request(&request, &new)), ["CDS orders #1"]);
+    assert!(session.delta_request(&delta(Listener, &["*"], &[], ""), &new).is_empty());
+    let endpoints = delta(Endpoints, &["orders", "catalog"], &[], "");
+    assert_eq!(told(&session.delta_request(&endpoints, &new)), ["EDS catalog orders #2"]);
+    assert!(session.delta_request(&delta(Cluster, &[], &[], "1"), &new).is_empty());
+    assert_eq!(told(&session.delta_request(&delta(Endpoints, &[], &[], "2"), &new)), ["LDS out #3"]);
+    assert_eq!(told(&session.delta_request(&delta(Listener, &[], &[], "3"), &new)), ["CDS -forgotten #4"]);
     // When nothing changed, an empty answer says so.
     request.initial_resource_versions.remove("forgotten");
     assert_eq!(told(&Session::delta().delta_request(&request, &old)), ["CDS #1"]);
