@@ -20,7 +20,12 @@ pub struct Cluster {
     pub tls: Option<Arc<ClientTls>>,
     /// `transport_socket_matches`: the first whose criteria an endpoint's metadata satisfies.
     pub tls_matches: Vec<TlsMatch>,
-    pub limits: Limits,
+    /// By `route::Priority`.
+    pub limits: [Limits; 2],
+    /// Connections to one endpoint (`per_host_thresholds`).
+    pub max_connections_per_host: Option<u32>,
+    /// Longest duration of a request to this cluster; zero is any.
+    pub max_stream_duration: Duration,
     pub outlier: Option<OutlierDetection>,
     /// Upstream HTTP connection without requests; zero disables.
     pub idle_timeout: Duration,
@@ -34,6 +39,34 @@ pub struct Cluster {
     /// Percent; below this share of healthy endpoints all are used. Zero disables.
     pub panic_threshold: f64,
     pub hash: u64,
+}
+
+impl Cluster {
+    /// With Envoy's defaults for everything else.
+    pub fn named(name: &str, discovery: Discovery) -> Self {
+        Cluster {
+            name: name.into(),
+            stat_name: name.into(),
+            discovery,
+            policy: LbPolicy::RoundRobin,
+            connect_timeout: Duration::from_secs(5),
+            protocol: UpstreamProtocol::Http1,
+            http2: Http2Options::default(),
+            tls: None,
+            tls_matches: Vec::new(),
+            limits: [Limits::default(); 2],
+            max_connections_per_host: None,
+            max_stream_duration: Duration::ZERO,
+            outlier: None,
+            idle_timeout: Duration::from_secs(3600),
+            max_requests_per_connection: 0,
+            tcp_keepalive: None,
+            close_connections_on_host_removal: false,
+            buffer_limit: 1 << 20,
+            panic_threshold: 50.0,
+            hash: 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -96,18 +129,35 @@ pub struct TlsMatch {
     pub tls: Option<Arc<ClientTls>>,
 }
 
-/// Circuit breaker thresholds of the default priority.
+/// Circuit breaker thresholds of one priority.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     pub max_connections: u32,
     pub max_pending_requests: u32,
     pub max_requests: u32,
-    pub max_retries: u32,
+    /// Retries under way at a time. `None`: only the share of all requests bounds them.
+    pub max_retries: Option<u32>,
+    /// Replaces `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Of the requests under way.
+    pub percent: f64,
+    pub min_concurrency: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
+        Limits {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: None,
+            retry_budget: None,
+        }
     }
 }
 

@@ -34,8 +34,13 @@ pub enum Refusal {
     /// The route's timeout.
     UpstreamTimeout,
     PerTryTimeout,
+    /// Nothing came from the upstream for too long in this attempt.
+    PerTryIdleTimeout,
     StreamIdleTimeout,
-    MaxStreamDuration,
+    /// The longest duration of a request, by the connection manager, the route or `grpc-timeout`.
+    StreamDuration,
+    /// The longest duration of a request, by the cluster.
+    UpstreamStreamDuration,
     /// The upgrade is not allowed here (403).
     UpgradeDenied,
     /// The downstream went away before the response.
@@ -232,7 +237,19 @@ impl Refusal {
             R::StreamIdleTimeout => {
                 (504, 14, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
             }
-            R::MaxStreamDuration => (
+            R::PerTryIdleTimeout => (
+                504,
+                14,
+                "UT",
+                "upstream_per_try_idle_timeout",
+                "http_response_timeout",
+                "upstream request timeout",
+                Upstream,
+            ),
+            R::StreamDuration => {
+                (504, 4, "DT", "max_duration_timeout", "http_response_timeout", "downstream duration timeout", Mesh)
+            }
+            R::UpstreamStreamDuration => (
                 504,
                 14,
                 "UMSDR",

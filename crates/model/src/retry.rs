@@ -16,9 +16,25 @@ pub struct RetryPolicy {
     pub retriable_request_headers: Vec<HeaderMatcher>,
     pub back_off_base: Duration,
     pub back_off_max: Duration,
+    pub rate_limited_back_off: Option<RateLimitedBackOff>,
     /// Prefer endpoints not tried before (`previous_hosts`).
     pub avoid_previous_hosts: bool,
     pub host_selection_attempts: u32,
+}
+
+/// The upstream's own word on when to come back (`rate_limited_retry_back_off`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimitedBackOff {
+    /// Looked at in order.
+    pub headers: Vec<(Box<str>, ResetFormat)>,
+    /// A longer wait is not believed.
+    pub max_interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetFormat {
+    Seconds,
+    UnixTimestamp,
 }
 
 /// The conditions of `retry_on`. All but the last are Envoy's.
@@ -44,6 +60,55 @@ pub struct RetryOn {
     pub reset_if_idempotent: bool,
 }
 
+impl RetryOn {
+    /// The names of all conditions, in Envoy's spelling.
+    pub const NAMES: [&str; 17] = [
+        "5xx",
+        "gateway-error",
+        "reset",
+        "reset-before-request",
+        "connect-failure",
+        "envoy-ratelimited",
+        "retriable-4xx",
+        "refused-stream",
+        "retriable-status-codes",
+        "retriable-headers",
+        "http3-post-connect-failure",
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+        "reset-if-idempotent",
+    ];
+
+    /// Adds the condition called `name`; false when there is none.
+    pub fn add(&mut self, name: &str) -> bool {
+        let place = match name {
+            "5xx" => &mut self.server_error,
+            "gateway-error" => &mut self.gateway_error,
+            "reset" => &mut self.reset,
+            "reset-before-request" => &mut self.reset_before_request,
+            "connect-failure" => &mut self.connect_failure,
+            "envoy-ratelimited" => &mut self.envoy_ratelimited,
+            "retriable-4xx" => &mut self.retriable_4xx,
+            "refused-stream" => &mut self.refused_stream,
+            "retriable-status-codes" => &mut self.retriable_status_codes,
+            "retriable-headers" => &mut self.retriable_headers,
+            "http3-post-connect-failure" => &mut self.http3_post_connect_failure,
+            "cancelled" => &mut self.grpc_cancelled,
+            "deadline-exceeded" => &mut self.grpc_deadline_exceeded,
+            "internal" => &mut self.grpc_internal,
+            "resource-exhausted" => &mut self.grpc_resource_exhausted,
+            "unavailable" => &mut self.grpc_unavailable,
+            "reset-if-idempotent" => &mut self.reset_if_idempotent,
+            _ => return false,
+        };
+        *place = true;
+        true
+    }
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         RetryPolicy {
@@ -56,6 +121,7 @@ impl Default for RetryPolicy {
             retriable_request_headers: Vec::new(),
             back_off_base: Duration::from_millis(25),
             back_off_max: Duration::from_millis(250),
+            rate_limited_back_off: None,
             avoid_previous_hosts: false,
             host_selection_attempts: 1,
         }

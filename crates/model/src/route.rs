@@ -112,11 +112,77 @@ pub struct Forward {
     pub timeout: Duration,
     /// `None`: the connection manager's.
     pub idle_timeout: Option<Duration>,
+    /// `max_stream_duration.max_stream_duration`. `None`: the connection manager's; zero disables.
+    pub max_stream_duration: Option<Duration>,
+    pub grpc_timeout: GrpcTimeout,
+    pub priority: Priority,
     pub retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy.hedge_on_per_try_timeout`: a late attempt goes on while the next one starts.
+    pub hedge_on_per_try_timeout: bool,
+    /// `request_mirror_policies`.
+    pub mirrors: Vec<Mirror>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// Status when the cluster does not exist (503 unless configured).
     pub cluster_not_found_status: u16,
+}
+
+impl Forward {
+    /// To `target`, with Envoy's defaults for everything else.
+    pub fn to(target: Target) -> Self {
+        Forward {
+            target,
+            path_rewrite: PathRewrite::None,
+            host_rewrite: HostRewrite::None,
+            append_x_forwarded_host: false,
+            timeout: Duration::from_secs(15),
+            idle_timeout: None,
+            max_stream_duration: None,
+            grpc_timeout: GrpcTimeout::Ignored,
+            priority: Priority::Default,
+            retry: None,
+            hedge_on_per_try_timeout: false,
+            mirrors: Vec::new(),
+            upgrades: Vec::new(),
+            cluster_not_found_status: 503,
+        }
+    }
+}
+
+/// What a `grpc-timeout` request header changes. Zero as maximum: any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrpcTimeout {
+    #[default]
+    Ignored,
+    /// `max_stream_duration.grpc_timeout_header_max` and `_offset`: it is the stream's longest duration.
+    Stream { max: Duration, offset: Duration },
+    /// `max_grpc_timeout` and `grpc_timeout_offset`: it is the route's timeout.
+    Route { max: Duration, offset: Duration },
+}
+
+/// `core.v3.RoutingPriority`: which circuit breakers count a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    #[default]
+    Default,
+    High,
+}
+
+/// A cluster that gets a copy of requests; its answers are dropped.
+#[derive(Debug)]
+pub struct Mirror {
+    pub target: MirrorTarget,
+    /// Parts per million of all requests.
+    pub fraction_ppm: u32,
+    /// Leave the host as it is instead of adding `-shadow`.
+    pub keep_host: bool,
+}
+
+#[derive(Debug)]
+pub enum MirrorTarget {
+    Cluster(Arc<str>),
+    /// The cluster is named by a request header.
+    ClusterHeader(Box<str>),
 }
 
 #[derive(Debug)]

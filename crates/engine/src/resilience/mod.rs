@@ -1,4 +1,6 @@
-//! Retries and ejection: decisions about failures.
+//! Deadlines, retries and ejection: decisions about failures.
 
+pub mod budget;
+pub mod deadline;
 pub mod outlier;
 pub mod retry;

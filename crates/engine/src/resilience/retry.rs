@@ -3,7 +3,10 @@
 use crate::head::Head;
 use crate::route::matching;
 use model::Refusal;
-use model::retry::{RetryOn, RetryPolicy};
+use model::matcher::{HeaderKind, HeaderMatcher};
+use model::retry::{RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
+use std::borrow::Cow;
+use std::time::Duration;
 
 /// How an attempt ended.
 pub enum Ending<'a> {
@@ -16,6 +19,56 @@ pub enum Ending<'a> {
 /// Methods whose repetition has no further effect (RFC 9110 section 9.2.2).
 pub fn idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// The route's policy with what trusted callers add in `x-envoy-retry-on` and its kin, which are removed.
+pub fn policy<'t>(route: Option<&'t RetryPolicy>, head: &mut Head) -> Option<Cow<'t, RetryPolicy>> {
+    const HEADERS: [&[u8]; 5] = [
+        b"x-envoy-retry-on",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-retriable-header-names",
+    ];
+    let mut policy = route.map(Cow::Borrowed);
+    if HEADERS.iter().all(|name| head.get(name).is_none()) {
+        return policy;
+    }
+    let words = |name: &[u8]| -> Vec<String> {
+        let list = head.get(name).unwrap_or_default();
+        String::from_utf8_lossy(list).split(',').map(|word| word.trim().to_string()).collect()
+    };
+    let own = policy.get_or_insert_with(|| Cow::Owned(RetryPolicy::default())).to_mut();
+    for word in words(HEADERS[0]).iter().chain(&words(HEADERS[1])) {
+        own.on.add(word);
+    }
+    if let Some(most) = words(HEADERS[2]).first().and_then(|text| text.parse().ok()) {
+        own.num_retries = most;
+    }
+    own.retriable_status_codes.extend(words(HEADERS[3]).iter().filter_map(|text| text.parse::<u16>().ok()));
+    let present = |name: &String| HeaderMatcher {
+        name: name.to_ascii_lowercase().into(),
+        kind: HeaderKind::Present(true),
+        invert: false,
+        treat_missing_as_empty: false,
+    };
+    own.retriable_headers.extend(words(HEADERS[4]).iter().filter(|name| !name.is_empty()).map(present));
+    for name in HEADERS {
+        head.remove(name);
+    }
+    policy
+}
+
+/// When the upstream wants to be asked again, if it says so and is to be believed. `now` is the Unix time in seconds.
+pub fn reset_after(limited: &RateLimitedBackOff, response: &Head, now: u64) -> Option<Duration> {
+    limited.headers.iter().find_map(|(name, format)| {
+        let number: u64 = std::str::from_utf8(response.get(name.as_bytes())?).ok()?.trim().parse().ok()?;
+        let seconds = match format {
+            ResetFormat::Seconds => number,
+            ResetFormat::UnixTimestamp => number.checked_sub(now)?,
+        };
+        Some(Duration::from_secs(seconds)).filter(|wait| *wait <= limited.max_interval)
+    })
 }
 
 /// True when the policy's conditions ask for another attempt. Counting and budgets are the caller's.
@@ -60,8 +113,11 @@ fn on_grpc(on: &RetryOn, response: &Head) -> bool {
 
 fn on_failure(on: &RetryOn, request: &Head, refusal: Refusal, sent: bool) -> bool {
     let connect = matches!(refusal, Refusal::ConnectFailure | Refusal::ConnectTimeout | Refusal::UpstreamTlsFailure);
-    if refusal == Refusal::PerTryTimeout {
+    if matches!(refusal, Refusal::PerTryTimeout | Refusal::PerTryIdleTimeout) {
         return on.server_error || on.gateway_error;
+    }
+    if refusal == Refusal::UpstreamOverflow {
+        return false;
     }
     if refusal == Refusal::UpstreamRefusedStream && on.refused_stream {
         return true;
@@ -91,7 +147,7 @@ mod tests {
         head
     }
 
-    fn policy(set: impl Fn(&mut RetryOn)) -> RetryPolicy {
+    fn on(set: impl Fn(&mut RetryOn)) -> RetryPolicy {
         let mut policy = RetryPolicy::default();
         set(&mut policy.on);
         policy
@@ -103,30 +159,59 @@ mod tests {
 
     #[test]
     fn failures() {
-        let connect = policy(|on| on.connect_failure = true);
+        let connect = on(|on| on.connect_failure = true);
         assert!(wanted(&connect, &request("POST"), &failed(Refusal::ConnectFailure, false)));
         assert!(!wanted(&connect, &request("POST"), &failed(Refusal::UpstreamReset, true)));
-        let idempotent = policy(|on| on.reset_if_idempotent = true);
+        let idempotent = on(|on| on.reset_if_idempotent = true);
         assert!(wanted(&idempotent, &request("GET"), &failed(Refusal::UpstreamReset, true)));
         assert!(!wanted(&idempotent, &request("POST"), &failed(Refusal::UpstreamReset, true)));
-        let before = policy(|on| on.reset_before_request = true);
+        let before = on(|on| on.reset_before_request = true);
         assert!(wanted(&before, &request("POST"), &failed(Refusal::UpstreamReset, false)));
         assert!(!wanted(&before, &request("POST"), &failed(Refusal::UpstreamReset, true)));
-        let server = policy(|on| on.server_error = true);
+        let server = on(|on| on.server_error = true);
         assert!(wanted(&server, &request("POST"), &failed(Refusal::UpstreamReset, true)));
+    }
+
+    #[test]
+    fn headers_extend_the_policy() {
+        let mut head = request("GET");
+        assert!(policy(None, &mut head).is_none());
+        head.push(b"x-envoy-retry-on", b"5xx,nonsense");
+        head.push(b"x-envoy-max-retries", b"4");
+        head.push(b"x-envoy-retriable-status-codes", b"418, x");
+        let found = policy(None, &mut head).unwrap();
+        assert!(found.on.server_error && !found.on.reset);
+        assert_eq!((found.num_retries, &found.retriable_status_codes[..]), (4, &[418][..]));
+        assert!(head.is_empty());
+    }
+
+    #[test]
+    fn upstreams_say_when() {
+        let headers = vec![("retry-after".into(), ResetFormat::Seconds), ("reset".into(), ResetFormat::UnixTimestamp)];
+        let limited = RateLimitedBackOff { headers, max_interval: Duration::from_secs(10) };
+        let after = |name: &str, value: &str| {
+            let mut answer = response(429);
+            answer.push(name.as_bytes(), value.as_bytes());
+            reset_after(&limited, &answer, 1000)
+        };
+        assert_eq!(after("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("retry-after", "11"), None);
+        assert_eq!(after("reset", "1003"), Some(Duration::from_secs(3)));
+        assert_eq!(after("reset", "3"), None);
+        assert_eq!(after("retry-after", "soon"), None);
     }
 
     #[test]
     fn responses() {
         let mut answer = response(503);
-        assert!(wanted(&policy(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
-        assert!(wanted(&policy(|on| on.gateway_error = true), &request("GET"), &Ending::Response(&answer)));
-        assert!(!wanted(&policy(|on| on.retriable_4xx = true), &request("GET"), &Ending::Response(&answer)));
+        assert!(wanted(&on(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
+        assert!(wanted(&on(|on| on.gateway_error = true), &request("GET"), &Ending::Response(&answer)));
+        assert!(!wanted(&on(|on| on.retriable_4xx = true), &request("GET"), &Ending::Response(&answer)));
         answer.push(b"x-envoy-ratelimited", b"true");
-        assert!(!wanted(&policy(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
+        assert!(!wanted(&on(|on| on.server_error = true), &request("GET"), &Ending::Response(&answer)));
         let mut grpc = response(200);
         grpc.push(b"grpc-status", b"14");
-        assert!(wanted(&policy(|on| on.grpc_unavailable = true), &request("POST"), &Ending::Response(&grpc)));
-        assert!(!wanted(&policy(|on| on.grpc_internal = true), &request("POST"), &Ending::Response(&grpc)));
+        assert!(wanted(&on(|on| on.grpc_unavailable = true), &request("POST"), &Ending::Response(&grpc)));
+        assert!(!wanted(&on(|on| on.grpc_internal = true), &request("POST"), &Ending::Response(&grpc)));
     }
 }

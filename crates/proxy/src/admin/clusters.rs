@@ -52,13 +52,16 @@ pub(super) fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> Strin
     let mut out = String::new();
     for (name, hosts) in sum(reports) {
         if let Some(cluster) = snapshot.clusters.get(&name) {
-            let limits = &cluster.limits;
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{name}::observability_name::{}", cluster.stat_name);
-            let _ = writeln!(out, "{name}::default_priority::max_connections::{}", limits.max_connections);
-            let _ = writeln!(out, "{name}::default_priority::max_pending_requests::{}", limits.max_pending_requests);
-            let _ = writeln!(out, "{name}::default_priority::max_requests::{}", limits.max_requests);
-            let _ = writeln!(out, "{name}::default_priority::max_retries::{}", limits.max_retries);
+            for (priority, limits) in ["default_priority", "high_priority"].into_iter().zip(&cluster.limits) {
+                let _ = writeln!(out, "{name}::{priority}::max_connections::{}", limits.max_connections);
+                let _ = writeln!(out, "{name}::{priority}::max_pending_requests::{}", limits.max_pending_requests);
+                let _ = writeln!(out, "{name}::{priority}::max_requests::{}", limits.max_requests);
+                if let Some(most) = limits.max_retries {
+                    let _ = writeln!(out, "{name}::{priority}::max_retries::{most}");
+                }
+            }
             let _ = writeln!(
                 out,
                 "{name}::added_via_api::{}",

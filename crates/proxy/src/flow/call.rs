@@ -1,6 +1,6 @@
 //! Serves one request: admit, route, act, answer, record.
 
-use super::attempt;
+use super::forward;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::http::body::Replay;
@@ -88,7 +88,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     match &choice.route.action {
         Action::Forward(forward) => {
             let mut levels = levels;
-            match attempt::forward(call, &mut levels, forward).await {
+            match forward::forward(call, &mut levels, forward).await {
                 Ok(ended) => Ok(ended),
                 // What the router answers itself carries the route's header edits too.
                 Err(refusal) => Ok(respond::refuse(call, refusal, Some(&levels)).await),

@@ -13,10 +13,14 @@ pub enum Alarm {
     Route,
     /// The timeout of this attempt.
     Attempt,
+    /// Nothing came back in this attempt.
+    AttemptIdle,
     /// Nothing moved in either direction.
     Idle,
     /// The request's longest duration.
     Duration,
+    /// The longest duration the cluster allows an attempt.
+    UpstreamDuration,
 }
 
 #[derive(Default)]
@@ -25,8 +29,11 @@ pub struct Watch {
     route: Option<Instant>,
     attempt: Option<Instant>,
     duration: Option<Instant>,
+    upstream_duration: Option<Instant>,
     idle: Duration,
     last_move: Option<Instant>,
+    attempt_idle: Duration,
+    last_answer: Option<Instant>,
 }
 
 impl Watch {
@@ -35,8 +42,11 @@ impl Watch {
         self.route = None;
         self.attempt = None;
         self.duration = None;
+        self.upstream_duration = None;
         self.idle = Duration::ZERO;
         self.last_move = None;
+        self.attempt_idle = Duration::ZERO;
+        self.last_answer = None;
     }
 
     pub fn set_route(&mut self, start: Instant, timeout: Duration) {
@@ -51,6 +61,15 @@ impl Watch {
         self.duration = (!timeout.is_zero()).then(|| start + timeout);
     }
 
+    pub fn set_upstream_duration(&mut self, start: Instant, timeout: Duration) {
+        self.upstream_duration = (!timeout.is_zero()).then(|| start + timeout);
+    }
+
+    pub fn set_attempt_idle(&mut self, timeout: Duration, now: Instant) {
+        self.attempt_idle = timeout;
+        self.last_answer = Some(now);
+    }
+
     pub fn set_idle(&mut self, timeout: Duration, now: Instant) {
         self.idle = timeout;
         self.last_move = Some(now);
@@ -63,13 +82,24 @@ impl Watch {
         }
     }
 
+    /// Something came back from the upstream.
+    pub fn touch_answer(&mut self) {
+        self.touch();
+        if !self.attempt_idle.is_zero() {
+            self.last_answer = Some(Instant::now());
+        }
+    }
+
     fn next(&self) -> Option<(Instant, Alarm)> {
         let idle = self.last_move.filter(|_| !self.idle.is_zero()).map(|moved| moved + self.idle);
+        let attempt_idle = self.last_answer.filter(|_| !self.attempt_idle.is_zero()).map(|at| at + self.attempt_idle);
         [
             (self.route, Alarm::Route),
             (self.attempt, Alarm::Attempt),
             (self.duration, Alarm::Duration),
             (idle, Alarm::Idle),
+            (attempt_idle, Alarm::AttemptIdle),
+            (self.upstream_duration, Alarm::UpstreamDuration),
         ]
         .into_iter()
         .filter_map(|(at, alarm)| at.map(|at| (at, alarm)))

@@ -214,6 +214,11 @@ impl<'a> Replay<'a> {
         !self.lost
     }
 
+    /// All that was read so far, if it was kept.
+    pub fn kept(&self) -> Option<&[u8]> {
+        (!self.lost).then_some(&self.kept)
+    }
+
     /// The body has no data at all, or all of it was read.
     pub fn is_done(&self) -> bool {
         self.served == self.kept.len() && self.source.is_done()

@@ -79,7 +79,9 @@ group! {
             upstream_cx_connect_timeout, upstream_cx_destroy, upstream_cx_overflow, upstream_cx_rx_bytes_total,
             upstream_cx_tx_bytes_total, upstream_cx_none_healthy, upstream_cx_protocol_error, upstream_cx_idle_timeout,
             upstream_rq_total, upstream_rq_completed,
-            upstream_rq_timeout, upstream_rq_per_try_timeout, upstream_rq_rx_reset, upstream_rq_tx_reset,
+            upstream_rq_timeout, upstream_rq_per_try_timeout, upstream_rq_per_try_idle_timeout,
+            upstream_rq_max_duration_reached, upstream_rq_mirror_overflow, upstream_rq_retry_backoff_exponential,
+            upstream_rq_retry_backoff_ratelimited, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
             upstream_rq_pending_overflow, upstream_rq_cancelled, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
             outlier_detection_ejections_enforced_total, update_success;

@@ -4,6 +4,7 @@ use super::host::Host;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
 use engine::balance::{Balancer, Hosts};
+use engine::resilience::budget::Budget;
 use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget};
@@ -21,8 +22,10 @@ pub struct Cluster {
     balancer: RefCell<Balancer>,
     random: RefCell<fastrand::Rng>,
     started: Instant,
-    pub active_requests: Cell<u32>,
-    pub active_retries: Cell<u32>,
+    /// By priority, as are retries.
+    pub active_requests: [Cell<u32>; 2],
+    pub active_retries: [Cell<u32>; 2],
+    retry_budget: RefCell<Budget>,
     pub connecting: Cell<u32>,
 }
 
@@ -63,8 +66,9 @@ impl Cluster {
             balancer: RefCell::new(balancer),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             started: Instant::now(),
-            active_requests: Cell::new(0),
-            active_retries: Cell::new(0),
+            active_requests: Default::default(),
+            active_retries: Default::default(),
+            retry_budget: RefCell::default(),
             connecting: Cell::new(0),
         }
     }
@@ -146,6 +150,15 @@ impl Cluster {
         Ok(untried.cloned().unwrap_or(host))
     }
 
+    /// A new request pays into the retry budget.
+    pub fn deposit_retry(&self) {
+        self.retry_budget.borrow_mut().deposit();
+    }
+
+    pub fn withdraw_retry(&self) -> bool {
+        self.retry_budget.borrow_mut().withdraw(self.started.elapsed())
+    }
+
     /// Records what a request said about `host`; ejects it when it keeps failing.
     pub fn note(&self, host: &Rc<Host>, sign: Sign) {
         let bad = !matches!(sign, Sign::ConnectOk) && !matches!(sign, Sign::Status(status) if status < 500);
@@ -213,7 +226,7 @@ impl Cluster {
 
 /// A host whose endpoint changed in weight, health or metadata.
 fn successor(old: &Rc<Host>, endpoint: Arc<Endpoint>, address: model::Address) -> Host {
-    let host = Host::new(endpoint, address);
+    let host = Host { connections: old.connections.clone(), ..Host::new(endpoint, address) };
     *host.outlier.borrow_mut() = old.outlier.borrow().clone();
     host.active.set(old.active.get());
     host.idle.swap(&old.idle);

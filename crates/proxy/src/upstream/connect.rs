@@ -40,8 +40,7 @@ pub async fn connect(
     let stats = &cluster.stats;
     let started = Instant::now();
     stats.upstream_cx_total.inc();
-    stats.upstream_cx_active.inc();
-    let guard = ConnectionGuard(stats.clone());
+    let guard = ConnectionGuard::new(stats, host);
     let attempt = open(cluster, host, offer, server_name);
     match tokio::time::timeout(cluster.config.connect_timeout, attempt).await {
         Ok(Ok((io, local))) => {

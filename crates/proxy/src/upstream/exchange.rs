@@ -36,6 +36,8 @@ pub struct Wish<'a> {
     pub authority: &'a str,
     /// Do not take a pooled connection: one has just died under this request.
     pub fresh: bool,
+    /// Index of the circuit breakers that count it.
+    pub priority: usize,
 }
 
 /// A pooled connection to `host`, or a new one.
@@ -58,7 +60,7 @@ pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: Wish<'_>) -> Resu
     {
         return Ok(Acquired::H1 { connection: Box::new(connection), reused: true });
     }
-    limits(cluster)?;
+    limits(cluster, host, wish.priority)?;
     let offer: &[&[u8]] = match (h2, either) {
         (true, true) => &[H2, H1],
         (true, false) => &[H2],
@@ -76,12 +78,16 @@ pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: Wish<'_>) -> Resu
 }
 
 /// Circuit breakers for connections and requests that wait for one. The figures are per worker.
-fn limits(cluster: &Cluster) -> Result<(), ConnectError> {
-    let limits = &cluster.config.limits;
+fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
+    let limits = &cluster.config.limits[priority];
     let overflow = |reason: &str| ConnectError { refusal: Refusal::UpstreamOverflow, reason: reason.into() };
     if cluster.stats.upstream_cx_active.get() >= u64::from(limits.max_connections) {
         cluster.stats.upstream_cx_overflow.inc();
         return Err(overflow("max_connections"));
+    }
+    if cluster.config.max_connections_per_host.is_some_and(|most| host.connections.get() >= most) {
+        cluster.stats.upstream_cx_overflow.inc();
+        return Err(overflow("max_connections of the host"));
     }
     if cluster.connecting.get() >= limits.max_pending_requests {
         cluster.stats.upstream_rq_pending_overflow.inc();

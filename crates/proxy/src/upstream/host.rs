@@ -41,13 +41,25 @@ pub struct H2Shared {
     pub idle_since: Cell<Instant>,
 }
 
-/// Decrements the gauge of open connections when dropped.
-pub struct ConnectionGuard(pub Arc<crate::telemetry::ClusterStats>);
+/// Counts an open connection until it is dropped.
+pub struct ConnectionGuard {
+    stats: Arc<crate::telemetry::ClusterStats>,
+    of_host: Rc<Cell<u32>>,
+}
+
+impl ConnectionGuard {
+    pub fn new(stats: &Arc<crate::telemetry::ClusterStats>, host: &Host) -> Self {
+        stats.upstream_cx_active.inc();
+        host.connections.set(host.connections.get() + 1);
+        ConnectionGuard { stats: stats.clone(), of_host: host.connections.clone() }
+    }
+}
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.upstream_cx_active.dec();
-        self.0.upstream_cx_destroy.inc();
+        self.stats.upstream_cx_active.dec();
+        self.stats.upstream_cx_destroy.inc();
+        self.of_host.set(self.of_host.get().saturating_sub(1));
     }
 }
 
@@ -63,6 +75,8 @@ pub struct Host {
     pub h2: RefCell<Vec<H2Connection>>,
     pub requests: Cell<u64>,
     pub errors: Cell<u64>,
+    /// Open connections, also those in use.
+    pub connections: Rc<Cell<u32>>,
     /// The endpoint has left the cluster; connections are not pooled any more.
     pub gone: Cell<bool>,
 }
@@ -80,6 +94,7 @@ impl Host {
             h2: RefCell::default(),
             requests: Cell::new(0),
             errors: Cell::new(0),
+            connections: Rc::default(),
             gone: Cell::new(false),
         }
     }

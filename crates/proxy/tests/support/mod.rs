@@ -2,7 +2,7 @@
 #![allow(unreachable_pub, dead_code, reason = "each test file uses its own part")]
 
 use model::address::Address;
-use model::cluster::{Cluster, Discovery, LbPolicy, Limits, UpstreamProtocol};
+use model::cluster::{Cluster, Discovery, UpstreamProtocol};
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, LocalityEndpoints};
 use model::header::HeaderEdits;
 use model::http::*;
@@ -30,40 +30,11 @@ pub fn cluster(name: &str, backends: &[SocketAddr], protocol: UpstreamProtocol) 
     let endpoints = backends.iter().map(|address| endpoint(*address)).collect();
     let locality = LocalityEndpoints { endpoints, ..Default::default() };
     let assignment = Assignment { localities: vec![locality], overprovisioning_factor: 140 };
-    Arc::new(Cluster {
-        name: name.into(),
-        stat_name: name.into(),
-        discovery: Discovery::Static(Arc::new(assignment)),
-        policy: LbPolicy::RoundRobin,
-        connect_timeout: Duration::from_secs(2),
-        protocol,
-        http2: Http2Options::default(),
-        tls: None,
-        tls_matches: vec![],
-        limits: Limits::default(),
-        outlier: None,
-        idle_timeout: Duration::from_secs(60),
-        max_requests_per_connection: 0,
-        tcp_keepalive: None,
-        close_connections_on_host_removal: false,
-        buffer_limit: 1 << 20,
-        panic_threshold: 50.0,
-        hash: 1,
-    })
+    Arc::new(Cluster { protocol, ..Cluster::named(name, Discovery::Static(Arc::new(assignment))) })
 }
 
 pub fn forward(cluster: &str) -> Forward {
-    Forward {
-        target: Target::Cluster(cluster.into()),
-        path_rewrite: PathRewrite::None,
-        host_rewrite: HostRewrite::None,
-        append_x_forwarded_host: false,
-        timeout: Duration::from_secs(5),
-        idle_timeout: None,
-        retry: None,
-        upgrades: vec![],
-        cluster_not_found_status: 503,
-    }
+    Forward { timeout: Duration::from_secs(5), ..Forward::to(Target::Cluster(cluster.into())) }
 }
 
 pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager {

@@ -7,8 +7,8 @@ use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
 use model::retry::RetryPolicy;
 use model::route::{
-    Action, DirectResponse, Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RedirectScheme, Target,
-    WeightedCluster, WeightedClusters,
+    Action, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathRewrite, Priority, Redirect,
+    RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
 };
 use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
@@ -57,17 +57,30 @@ fn forward(
     at: &At<'_>,
     pb: &pb::RouteAction,
 ) -> Result<Forward> {
-    if known::<RoutingPriority>(at, "priority", pb.priority)? != RoutingPriority::Default {
-        return at.field("priority").wrong("HIGH is not implemented; leave it out");
-    }
+    let longest = pb.max_stream_duration.as_ref();
+    // Envoy has no route timeout beside this one.
+    let timeout = if longest.is_some() { Duration::ZERO } else { Duration::from_secs(15) };
     let own = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
     Ok(Forward {
         target: target(scope, at, pb)?,
         path_rewrite: path_rewrite(at, pb)?,
         host_rewrite: host_rewrite(at, pb)?,
         append_x_forwarded_host: pb.append_x_forwarded_host,
-        timeout: duration(at, "timeout", &pb.timeout)?.unwrap_or(Duration::from_secs(15)),
+        timeout: duration(at, "timeout", &pb.timeout)?.unwrap_or(timeout),
         idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?,
+        max_stream_duration: match longest {
+            None => None,
+            Some(longest) => {
+                duration(&at.field("max_stream_duration"), "max_stream_duration", &longest.max_stream_duration)?
+            }
+        },
+        grpc_timeout: grpc_timeout(at, pb)?,
+        priority: match known(at, "priority", pb.priority)? {
+            RoutingPriority::Default => Priority::Default,
+            RoutingPriority::High => Priority::High,
+        },
+        hedge_on_per_try_timeout: pb.hedge_policy.as_ref().is_some_and(|hedge| hedge.hedge_on_per_try_timeout),
+        mirrors: mirrors(scope, at, pb)?,
         retry: own.transpose()?.map(Arc::new).or_else(|| fallback.cloned()),
         upgrades: upgrades(at, pb)?,
         cluster_not_found_status: match known(
@@ -80,6 +93,39 @@ fn forward(
             ClusterNotFoundResponseCode::InternalServerError => 500,
         },
     })
+}
+
+fn grpc_timeout(at: &At<'_>, pb: &pb::RouteAction) -> Result<GrpcTimeout> {
+    if let Some(longest) = &pb.max_stream_duration {
+        let at = at.field("max_stream_duration");
+        let Some(max) = duration(&at, "grpc_timeout_header_max", &longest.grpc_timeout_header_max)? else {
+            return Ok(GrpcTimeout::Ignored);
+        };
+        let offset = duration(&at, "grpc_timeout_header_offset", &longest.grpc_timeout_header_offset)?;
+        return Ok(GrpcTimeout::Stream { max, offset: offset.unwrap_or_default() });
+    }
+    let offset = duration(at, "grpc_timeout_offset", &pb.grpc_timeout_offset)?.unwrap_or_default();
+    let max = duration(at, "max_grpc_timeout", &pb.max_grpc_timeout)?;
+    Ok(max.map_or(GrpcTimeout::Ignored, |max| GrpcTimeout::Route { max, offset }))
+}
+
+fn mirrors(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<Mirror>> {
+    gather(pb.request_mirror_policies.iter().enumerate().map(|(index, policy)| {
+        let at = at.item("request_mirror_policies", index);
+        let target = match (policy.cluster.as_str(), policy.cluster_header.as_str()) {
+            ("", "") => return at.field("cluster").wrong("is required, or cluster_header"),
+            (cluster, "") => MirrorTarget::Cluster(scope.cluster(&at.field("cluster"), cluster)?),
+            ("", header) => MirrorTarget::ClusterHeader(header_name(&at.field("cluster_header"), header)?),
+            _ => return at.field("cluster_header").wrong("cannot be set together with cluster"),
+        };
+        let fraction = policy.runtime_fraction.as_ref();
+        let fraction = fraction.map(|fraction| matcher::fraction(&at.field("runtime_fraction"), fraction));
+        Ok(Mirror {
+            target,
+            fraction_ppm: fraction.transpose()?.unwrap_or(1_000_000),
+            keep_host: policy.disable_shadow_host_suffix_append,
+        })
+    }))
 }
 
 fn upgrades(at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<(Box<str>, bool)>> {

@@ -9,7 +9,8 @@ use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use model::address::Address;
 use model::cluster::{
-    Cluster, Discovery, DnsFamily, DnsOptions, Limits, OutlierDetection, TcpKeepalive, TlsMatch, UpstreamProtocol,
+    Cluster, Discovery, DnsFamily, DnsOptions, Limits, OutlierDetection, RetryBudget, TcpKeepalive, TlsMatch,
+    UpstreamProtocol,
 };
 use model::tls::ClientTls;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
@@ -39,6 +40,8 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         tls,
         tls_matches: tls_matches(cx, at, &http, pb)?,
         limits: limits(at, pb)?,
+        max_connections_per_host: max_connections_per_host(pb),
+        max_stream_duration: http.max_stream_duration,
         outlier: outlier.map(|outlier| outlier_detection(&at.field("outlier_detection"), outlier)).transpose()?,
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
@@ -152,24 +155,31 @@ fn dns(at: &At<'_>, pb: &pb::Cluster) -> Result<DnsOptions> {
     })
 }
 
-/// Thresholds of the default priority; routes cannot have another.
-fn limits(at: &At<'_>, pb: &pb::Cluster) -> Result<Limits> {
-    let mut limits = Limits::default();
+fn limits(at: &At<'_>, pb: &pb::Cluster) -> Result<[Limits; 2]> {
+    let mut limits = [Limits::default(); 2];
     let Some(breakers) = &pb.circuit_breakers else { return Ok(limits) };
     let at = at.field("circuit_breakers");
     for (index, thresholds) in breakers.thresholds.iter().enumerate() {
         let at = at.item("thresholds", index);
-        if known::<core::RoutingPriority>(&at, "priority", thresholds.priority)? == core::RoutingPriority::High {
-            continue;
-        }
-        limits = Limits {
-            max_connections: uint(&thresholds.max_connections).unwrap_or(limits.max_connections),
-            max_pending_requests: uint(&thresholds.max_pending_requests).unwrap_or(limits.max_pending_requests),
-            max_requests: uint(&thresholds.max_requests).unwrap_or(limits.max_requests),
-            max_retries: uint(&thresholds.max_retries).unwrap_or(limits.max_retries),
+        let priority = known::<core::RoutingPriority>(&at, "priority", thresholds.priority)?;
+        let defaults = Limits::default();
+        limits[priority as usize] = Limits {
+            max_connections: uint(&thresholds.max_connections).unwrap_or(defaults.max_connections),
+            max_pending_requests: uint(&thresholds.max_pending_requests).unwrap_or(defaults.max_pending_requests),
+            max_requests: uint(&thresholds.max_requests).unwrap_or(defaults.max_requests),
+            max_retries: uint(&thresholds.max_retries),
+            retry_budget: thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
+                percent: budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value),
+                min_concurrency: uint(&budget.min_retry_concurrency).unwrap_or(3),
+            }),
         };
     }
     Ok(limits)
+}
+
+fn max_connections_per_host(pb: &pb::Cluster) -> Option<u32> {
+    let thresholds = pb.circuit_breakers.iter().flat_map(|breakers| &breakers.per_host_thresholds);
+    thresholds.filter_map(|thresholds| uint(&thresholds.max_connections)).last()
 }
 
 fn outlier_detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<OutlierDetection> {

@@ -18,6 +18,7 @@ pub(super) struct HttpUpstream {
     pub(super) http2: Http2Options,
     pub(super) idle_timeout: Duration,
     pub(super) max_requests_per_connection: u32,
+    pub(super) max_stream_duration: Duration,
     pub(super) auto_sni: bool,
     pub(super) auto_san_validation: bool,
 }
@@ -97,12 +98,15 @@ fn common(
     upstream: Option<&core::UpstreamHttpProtocolOptions>,
 ) -> Result<HttpUpstream> {
     let common = common.copied().unwrap_or_default();
-    let idle = duration(&at.field("common_http_protocol_options"), "idle_timeout", &common.idle_timeout)?;
+    let at = at.field("common_http_protocol_options");
+    let idle = duration(&at, "idle_timeout", &common.idle_timeout)?;
+    let longest = duration(&at, "max_stream_duration", &common.max_stream_duration)?;
     Ok(HttpUpstream {
         protocol,
         http2,
         idle_timeout: idle.unwrap_or(Duration::from_secs(3600)),
         max_requests_per_connection: uint(&common.max_requests_per_connection).unwrap_or(0),
+        max_stream_duration: longest.unwrap_or_default(),
         auto_sni: upstream.is_some_and(|options| options.auto_sni),
         auto_san_validation: upstream.is_some_and(|options| options.auto_san_validation),
     })

@@ -1,10 +1,12 @@
 //! Retry policies (`route.v3.RetryPolicy`).
 
-use super::{Result, duration, matcher, positive, uint};
+use super::header::header_name;
+use super::{Result, duration, known, matcher, positive, uint};
 use crate::pb::envoy::config::route::v3 as route;
 use crate::problem::{At, gather, nearest};
 use crate::schema::type_name;
-use model::retry::{RetryOn, RetryPolicy};
+use model::retry::{RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
+use route::retry_policy::ResetHeaderFormat;
 use route::retry_policy::retry_host_predicate::ConfigType;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ pub(super) fn policy(at: &At<'_>, pb: &route::RetryPolicy) -> Result<RetryPolicy
         None => (defaults.back_off_base, defaults.back_off_max),
         Some(back_off) => back_off_range(&at.field("retry_back_off"), back_off)?,
     };
+    let limited = pb.rate_limited_retry_back_off.as_ref();
+    let limited = limited.map(|limited| rate_limited(&at.field("rate_limited_retry_back_off"), limited));
     let codes = pb.retriable_status_codes.iter().enumerate().map(|(index, code)| {
         let wrong = |_| at.item("retriable_status_codes", index).problem(format!("{code} is not a status")).into();
         u16::try_from(*code).map_err(wrong)
@@ -30,6 +34,7 @@ pub(super) fn policy(at: &At<'_>, pb: &route::RetryPolicy) -> Result<RetryPolicy
         retriable_request_headers: matcher::headers(at, "retriable_request_headers", &pb.retriable_request_headers)?,
         back_off_base,
         back_off_max,
+        rate_limited_back_off: limited.transpose()?,
         avoid_previous_hosts: avoid_previous_hosts(at, pb)?,
         host_selection_attempts: u32::try_from(pb.host_selection_retry_max_attempts).unwrap_or(0).max(1),
     })
@@ -60,58 +65,35 @@ fn avoid_previous_hosts(at: &At<'_>, pb: &route::RetryPolicy) -> Result<bool> {
     Ok(!pb.retry_host_predicate.is_empty())
 }
 
-const CONDITIONS: [&str; 17] = [
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "envoy-ratelimited",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-    "reset-if-idempotent",
-];
-
 fn retry_on(at: &At<'_>, text: &str) -> Result<RetryOn> {
     let mut on = RetryOn::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let place = match word {
-            "5xx" => &mut on.server_error,
-            "gateway-error" => &mut on.gateway_error,
-            "reset" => &mut on.reset,
-            "reset-before-request" => &mut on.reset_before_request,
-            "connect-failure" => &mut on.connect_failure,
-            "envoy-ratelimited" => &mut on.envoy_ratelimited,
-            "retriable-4xx" => &mut on.retriable_4xx,
-            "refused-stream" => &mut on.refused_stream,
-            "retriable-status-codes" => &mut on.retriable_status_codes,
-            "retriable-headers" => &mut on.retriable_headers,
-            "http3-post-connect-failure" => &mut on.http3_post_connect_failure,
-            "cancelled" => &mut on.grpc_cancelled,
-            "deadline-exceeded" => &mut on.grpc_deadline_exceeded,
-            "internal" => &mut on.grpc_internal,
-            "resource-exhausted" => &mut on.grpc_resource_exhausted,
-            "unavailable" => &mut on.grpc_unavailable,
-            "reset-if-idempotent" => &mut on.reset_if_idempotent,
-            _ => {
-                let hint = match nearest(word, CONDITIONS.into_iter()) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => format!("it can be {}", CONDITIONS.join(", ")),
-                };
-                return at.field("retry_on").wrong(format!("`{word}` is not a retry condition; {hint}"));
-            }
-        };
-        *place = true;
+        if !on.add(word) {
+            let hint = match nearest(word, RetryOn::NAMES.into_iter()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("it can be {}", RetryOn::NAMES.join(", ")),
+            };
+            return at.field("retry_on").wrong(format!("`{word}` is not a retry condition; {hint}"));
+        }
     }
     Ok(on)
+}
+
+/// How the upstream says when to come back.
+fn rate_limited(at: &At<'_>, pb: &route::retry_policy::RateLimitedRetryBackOff) -> Result<RateLimitedBackOff> {
+    if pb.reset_headers.is_empty() {
+        return at.field("reset_headers").wrong("must have at least one header");
+    }
+    let headers = pb.reset_headers.iter().enumerate().map(|(index, header)| {
+        let at = at.item("reset_headers", index);
+        let format = match known(&at, "format", header.format)? {
+            ResetHeaderFormat::Seconds => ResetFormat::Seconds,
+            ResetHeaderFormat::UnixTimestamp => ResetFormat::UnixTimestamp,
+        };
+        Ok((header_name(&at.field("name"), &header.name)?, format))
+    });
+    let max = positive(at, "max_interval", &pb.max_interval)?;
+    Ok(RateLimitedBackOff { headers: gather(headers)?, max_interval: max.unwrap_or(Duration::from_secs(300)) })
 }
 
 #[cfg(test)]
@@ -120,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_condition_is_known() {
-        let all = retry_on(&At::ROOT, &CONDITIONS.join(",")).unwrap();
+        let all = retry_on(&At::ROOT, &RetryOn::NAMES.join(",")).unwrap();
         assert!(all.server_error && all.grpc_unavailable && all.reset_if_idempotent);
         assert_eq!(retry_on(&At::ROOT, "").unwrap(), RetryOn::default());
         let error = retry_on(&At::ROOT, "5xx, conect-failure").unwrap_err().to_string();

@@ -279,8 +279,16 @@ const ROUTE: &[Declared] = &[
         "envoy.config.route.v3.RouteAction",
         "cluster cluster_header weighted_clusters prefix_rewrite host_rewrite_literal auto_host_rewrite timeout \
          retry_policy priority cluster_not_found_response_code idle_timeout upgrade_configs host_rewrite_header \
-         regex_rewrite host_rewrite_path_regex append_x_forwarded_host",
+         regex_rewrite host_rewrite_path_regex append_x_forwarded_host max_stream_duration max_grpc_timeout \
+         grpc_timeout_offset hedge_policy request_mirror_policies",
         &[("hash_policy", NO_HASHING)],
+    ),
+    all("envoy.config.route.v3.RouteAction.MaxStreamDuration"),
+    some("envoy.config.route.v3.HedgePolicy", "hedge_on_per_try_timeout"),
+    partly(
+        "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+        "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append",
+        &[("trace_sampled", "requests are not traced")],
     ),
     some("envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type enabled"),
     some(
@@ -306,8 +314,11 @@ const ROUTE: &[Declared] = &[
     some(
         "envoy.config.route.v3.RetryPolicy",
         "retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts \
-         retriable_status_codes retry_back_off retriable_headers retriable_request_headers per_try_idle_timeout",
+         retriable_status_codes retry_back_off retriable_headers retriable_request_headers per_try_idle_timeout \
+         rate_limited_retry_back_off",
     ),
+    all("envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff"),
+    all("envoy.config.route.v3.RetryPolicy.ResetHeader"),
     all("envoy.config.route.v3.RetryPolicy.RetryHostPredicate"),
     all("envoy.config.route.v3.RetryPolicy.RetryBackOff"),
 ];
@@ -345,12 +356,13 @@ const CLUSTER: &[Declared] = &[
     some("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
     all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
     all("envoy.config.cluster.v3.Cluster.RefreshRate"),
-    some("envoy.config.cluster.v3.CircuitBreakers", "thresholds"),
+    some("envoy.config.cluster.v3.CircuitBreakers", "thresholds per_host_thresholds"),
     partly(
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        "priority max_connections max_pending_requests max_requests max_retries",
+        "priority max_connections max_pending_requests max_requests max_retries retry_budget",
         &[("track_remaining", CLUSTER_STATS), ("max_connection_pools", "pools are bounded by max_connections")],
     ),
+    all("envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget"),
     partly(
         "envoy.config.cluster.v3.OutlierDetection",
         "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \

@@ -1,0 +1,183 @@
+//! Forwards a request along its route: which cluster, which edits, how long, and how often it may be tried.
+
+use super::attempt::{self, Attempt};
+use super::call::{Call, Ended};
+use super::mirror::{self, Shadow};
+use super::relay;
+use super::respond::Levels;
+use crate::http::h1::Framing;
+use crate::upstream::{Cluster, Host};
+use engine::edits;
+use engine::format::{self, Context};
+use engine::head::Known;
+use engine::resilience::deadline::{self, Deadlines};
+use engine::resilience::retry;
+use engine::route::{self, rewrite};
+use model::Refusal;
+use model::retry::RetryPolicy;
+use model::route::Forward;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Body bytes kept for another attempt.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// A request on its way to one cluster.
+pub(super) struct Journey<'t> {
+    pub(super) cluster: Rc<Cluster>,
+    pub(super) forward: &'t Forward,
+    pub(super) levels: Levels<'t>,
+    pub(super) deadlines: Deadlines,
+    pub(super) policy: Option<Cow<'t, RetryPolicy>>,
+    pub(super) hedge: bool,
+    pub(super) tried: Vec<Rc<Host>>,
+    pub(super) retries: u32,
+    /// The last pooled connection died before answering: take a new one.
+    pub(super) fresh: bool,
+    /// Attempts that took too long and are still under way (hedging).
+    pub(super) late: Vec<Attempt>,
+    /// Copies to send when the body is known.
+    pub(super) shadows: Vec<Shadow>,
+    /// Counts the retry under way.
+    pub(super) retrying: Option<Retrying>,
+}
+
+/// Counts a retry from the decision to its answer.
+pub(super) struct Retrying(Rc<Cluster>, usize);
+
+impl Retrying {
+    pub(super) fn new(cluster: &Rc<Cluster>, priority: usize) -> Self {
+        add(&cluster.active_retries[priority], 1);
+        Retrying(cluster.clone(), priority)
+    }
+}
+
+impl Drop for Retrying {
+    fn drop(&mut self) {
+        add(&self.0.active_retries[self.1], -1);
+    }
+}
+
+fn add(cell: &Cell<u32>, change: i32) {
+    cell.set(cell.get().saturating_add_signed(change));
+}
+
+/// Forwards the request along `forward`.
+pub async fn forward<'t>(call: &mut Call<'_>, levels: &mut Levels<'t>, forward: &'t Forward) -> Result<Ended, Refusal> {
+    let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
+    let random = call.worker.random();
+    let (name, weighted) = route::pick_cluster(forward, call.request, random).ok_or(not_found)?;
+    levels.weighted = weighted;
+    let cluster = call.worker.cluster(&name).ok_or(not_found)?;
+    call.info.cluster = Some(name);
+    if !upgrade_allowed(call, forward) {
+        return Err(Refusal::UpgradeDenied);
+    }
+    let mut journey = plan(call, cluster, levels, forward);
+    if call.expects_continue && call.framing != Framing::None {
+        call.request.remove_known(Known::Expect);
+        call.responder.send_continue().await;
+    }
+    let answered = attempt::travel(call, &mut journey).await;
+    attempt::give_up_late(&mut journey);
+    journey.retrying = None;
+    let answered = answered?;
+    if call.response.status == 101 && call.upgrade {
+        return relay::switch_protocols(call, answered, &journey).await;
+    }
+    relay::stream_back(call, answered, &journey).await
+}
+
+/// Settles everything that does not depend on the host: deadlines, edits, copies.
+fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forward: &'t Forward) -> Journey<'t> {
+    let manager = &call.service.manager;
+    let respect = manager.respect_expected_rq_timeout;
+    let mut deadlines = deadline::deadlines(forward, call.request, respect, manager.timeouts.max_stream_duration);
+    if call.upgrade {
+        deadlines.route = Duration::ZERO;
+    }
+    prepare(call, levels, forward);
+    let policy = retry::policy(forward.retry.as_deref(), call.request);
+    let hedge = hedging(call, forward);
+    if let Some(idle) = forward.idle_timeout {
+        call.watch.set_idle(idle, call.started);
+    }
+    call.watch.set_duration(call.started, deadlines.stream);
+    let shadows = mirror::shadows(call, forward);
+    let keep = if shadows.is_empty() { REPLAY_LIMIT } else { REPLAY_LIMIT.max(cluster.config.buffer_limit) };
+    call.body.keep_up_to(keep);
+    if call.body.is_done() {
+        call.watch.set_route(Instant::now(), deadlines.route);
+    }
+    cluster.deposit_retry();
+    Journey {
+        cluster,
+        forward,
+        levels: *levels,
+        deadlines,
+        policy,
+        hedge,
+        tried: Vec::new(),
+        retries: 0,
+        fresh: false,
+        late: Vec::new(),
+        shadows,
+        retrying: None,
+    }
+}
+
+/// `x-envoy-hedge-on-per-try-timeout` overrides the route.
+fn hedging(call: &mut Call<'_>, forward: &Forward) -> bool {
+    const NAME: &[u8] = b"x-envoy-hedge-on-per-try-timeout";
+    let hedge = match call.request.get(NAME) {
+        Some(given) => given == b"true",
+        None => forward.hedge_on_per_try_timeout,
+    };
+    call.request.remove(NAME);
+    hedge
+}
+
+fn upgrade_allowed(call: &Call<'_>, forward: &Forward) -> bool {
+    if !call.upgrade || forward.upgrades.is_empty() {
+        return true;
+    }
+    let wanted = call.request.get_known(Known::Upgrade).unwrap_or_default().to_ascii_lowercase();
+    forward.upgrades.iter().find(|(name, _)| name.as_bytes() == wanted).is_none_or(|(_, allowed)| *allowed)
+}
+
+/// Header edits and rewrites of the route, once per request.
+fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
+    let mut scratch = Vec::new();
+    let Call { request, info, connection, .. } = call;
+    levels.each(
+        |edits| &edits.request,
+        |edits| {
+            let render = |head: &engine::Head, add: &model::format::Format, out: &mut Vec<u8>| {
+                let context = Context { request: head, response: None, trailers: None, info, connection };
+                format::render(add, &context, "", out);
+            };
+            edits::apply(edits, request, render, &mut scratch);
+        },
+    );
+    let suppress = call.service.manager.suppress_envoy_headers;
+    let head = &mut *call.request;
+    if let Some(path) = rewrite::path(forward, &levels.choice.route.matches, head) {
+        if !suppress {
+            let original = head.path().to_vec();
+            head.set(b"x-envoy-original-path", &original);
+        }
+        head.set_path(&path);
+    }
+    if let Some(host) = rewrite::host(forward, levels.weighted, head, "") {
+        let original = head.authority().to_vec();
+        if !suppress && original != host {
+            head.set(b"x-envoy-original-host", &original);
+        }
+        if forward.append_x_forwarded_host {
+            engine::request::append_list(head, b"x-forwarded-host", &original, b",");
+        }
+        head.set_authority(&host);
+    }
+}
