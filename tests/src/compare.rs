@@ -28,6 +28,7 @@ fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
         "x-envoy-upstream-service-time" => return "MILLIS".into(),
         // A retry is told what is left of the time.
         "x-envoy-expected-rq-timeout-ms" if value.len() == 5 && value.starts_with("14") => return "15000".into(),
+        "x-envoy-expected-rq-timeout-ms" if value.len() == 4 && value.starts_with("17") => return "1800".into(),
         "x-forwarded-for" => return value.replace(&own_address(), "127.0.0.1"),
         "server" if matches!(value, "envoy" | "ripstop") => return "PROXY".into(),
         _ => {}

@@ -45,6 +45,25 @@ impl Process {
         }
     }
 
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&self) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill(2) takes two integers; the child is ours and not yet reaped.
+        unsafe { libc::kill(id, libc::SIGTERM) };
+    }
+
+    /// Its exit code; panics when it does not end within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            assert!(start.elapsed() < limit, "{} does not end:\n{}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

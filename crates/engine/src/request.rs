@@ -19,9 +19,10 @@ pub struct Arrival<'a> {
 pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
     let upgrade = is_upgrade(head);
     strip_hop_by_hop(head, upgrade);
-    let remote = client_address(manager, head, arrival);
+    let (remote, single) = client_address(manager, head, arrival);
     forwarded_proto(manager, head, arrival);
-    sanitize(manager, head, arrival);
+    let internal = single && remote.is_some_and(|remote| is_internal(manager, remote.ip()));
+    sanitize(manager, head, arrival, internal);
     client_cert(manager, head, arrival);
     if let Some(via) = &manager.via {
         append_list(head, b"via", via.as_bytes(), b", ");
@@ -73,8 +74,10 @@ pub fn is_upgrade(head: &Head) -> bool {
         && head.has_token(Known::Connection, b"upgrade")
 }
 
-fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
+/// The trusted client address, and whether it is the only one in sight.
+fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> (Option<SocketAddr>, bool) {
     let direct = arrival.direct_remote;
+    let listed = head.all(b"x-forwarded-for").flat_map(tokens).count();
     if manager.use_remote_address {
         let from_list = match manager.xff_num_trusted_hops {
             0 => None,
@@ -85,9 +88,12 @@ fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>)
         {
             append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes(), b",");
         }
-        return from_list.or(direct);
+        return (from_list.or(direct), listed == 0);
     }
-    forwarded_for(head, manager.xff_num_trusted_hops as usize).or(direct)
+    match forwarded_for(head, manager.xff_num_trusted_hops as usize) {
+        Some(from_list) => (Some(from_list), listed == 1),
+        None => (direct, false),
+    }
 }
 
 /// The address `skip` places from the right of `x-forwarded-for`.
@@ -133,9 +139,17 @@ const ENVOY_ONLY: [&[u8]; 13] = [
     b"x-envoy-retry-grpc-on",
 ];
 
+fn is_internal(manager: &HttpManager, address: IpAddr) -> bool {
+    manager.internal_addresses.iter().any(|range| range.contains(&address))
+}
+
 /// Removes what only trusted callers may say. Without `internal_address_config` no address is internal, so every
 /// caller is external, as with Envoy.
-fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) {
+fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, internal: bool) {
+    if internal {
+        head.set(b"x-envoy-internal", b"true");
+        return;
+    }
     for name in ENVOY_ONLY {
         head.remove(name);
     }

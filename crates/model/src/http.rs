@@ -3,6 +3,7 @@
 use crate::access_log::AccessLog;
 use crate::format::Format;
 use crate::route::RouteTable;
+use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct HttpManager {
     pub use_remote_address: bool,
     pub xff_num_trusted_hops: u32,
     pub skip_xff_append: bool,
+    /// `internal_address_config.cidr_ranges`: callers whose `x-envoy-` headers count.
+    pub internal_addresses: Vec<IpNet>,
     pub generate_request_id: bool,
     pub preserve_external_request_id: bool,
     pub always_set_request_id_in_response: bool,

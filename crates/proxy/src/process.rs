@@ -137,10 +137,15 @@ impl Process {
         }
         let has_control_plane = bootstrap.dynamic.ads.is_some();
         let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks);
-        if has_control_plane {
-            self.first_answer(&mut first).await;
-        }
-        let errors = self.0.core.lock().await.publish();
+        let answered = has_control_plane && self.first_answer(&mut first).await;
+        let errors = {
+            let mut core = self.0.core.lock().await;
+            let errors = core.publish();
+            if answered {
+                core.save();
+            }
+            errors
+        };
         let fixed = |name: &str| bootstrap.listeners.iter().any(|listener| *listener.value.name == *name);
         if let Some(error) = errors.into_iter().find(|error| fixed(&error.listener)) {
             // As with Envoy, a static listener that cannot listen ends the start.
@@ -182,17 +187,19 @@ impl Process {
         }
     }
 
-    /// The control plane's first complete answer, or what an earlier run kept.
-    async fn first_answer(&self, first: &mut xds::FirstAnswer) {
+    /// Waits for the control plane's first complete answer; without one, what an earlier run kept counts. True when it
+    /// came.
+    async fn first_answer(&self, first: &mut xds::FirstAnswer) -> bool {
         let patience = if self.0.core.lock().await.has_last_good() { FIRST_ANSWER / 5 } else { FIRST_ANSWER };
         if tokio::time::timeout(patience, first.arrived()).await.is_ok() {
-            return;
+            return true;
         }
         if self.0.core.lock().await.restore() {
             tracing::warn!("the control plane does not answer; starting with the last good configuration");
         } else {
             tracing::warn!("the control plane does not answer; starting with the static configuration");
         }
+        false
     }
 
     async fn follow(

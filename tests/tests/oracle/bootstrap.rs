@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Names of the listeners, in the order of the YAML below.
-const LISTENERS: [&str; 20] = [
+const LISTENERS: [&str; 22] = [
     "routes",
     "edits",
     "rewrites",
@@ -24,6 +24,8 @@ const LISTENERS: [&str; 20] = [
     "failures",
     "tcp",
     "limits",
+    "resilience",
+    "trusting",
 ];
 
 pub(crate) struct Ports {
@@ -33,8 +35,8 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn choose() -> Ports {
-        let all = tests::process::ports::<21>();
-        Ports { admin: all[20], listeners: LISTENERS.into_iter().zip(all).collect() }
+        let all = tests::process::ports::<23>();
+        Ports { admin: all[22], listeners: LISTENERS.into_iter().zip(all).collect() }
     }
 
     pub(crate) fn listener(&self, name: &str) -> u16 {
@@ -58,10 +60,18 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
     for name in ["a", "b", "c", "gone"] {
         out.push_str(&cluster(name, &[backends[name]]));
     }
+    out.push_str(&cluster("brief", &[backends["a"]]));
+    out.push_str(BRIEF);
+    out.push_str(&cluster("tight", &[backends["a"]]));
+    out.push_str(TIGHT);
     out.push_str(&cluster("mixed", &[backends["gone"], backends["a"]]));
     out.push_str("  - name: empty\n    type: STATIC\n");
     out
 }
+
+/// More lines of the cluster above them.
+const BRIEF: &str = "    typed_extension_protocol_options:\n      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        common_http_protocol_options: { max_stream_duration: 0.2s }\n        explicit_http_config: { http_protocol_options: {} }\n";
+const TIGHT: &str = "    circuit_breakers: { thresholds: [{ priority: HIGH, max_requests: 0 }, { max_requests: 5, max_retries: 0 }] }\n";
 
 fn cluster(name: &str, ports: &[u16]) -> String {
     let endpoints: Vec<String> = ports
@@ -119,6 +129,12 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
             "limits",
             "max_request_headers_kb: 8\ncommon_http_protocol_options: { max_headers_count: 20 }\ngenerate_request_id: false",
             TO_A,
+        ),
+        ("resilience", "", include_str!("resilience.yaml")),
+        (
+            "trusting",
+            "use_remote_address: true\ninternal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }] }",
+            include_str!("resilience.yaml"),
         ),
     ]
 }

@@ -8,14 +8,16 @@ pub(crate) struct Case {
     pub(crate) raw: Vec<u8>,
     /// Requests in `raw`, so answers to wait for.
     pub(crate) requests: usize,
+    /// Something goes on after the answer: wait a moment for the backends to see it.
+    pub(crate) settle: bool,
 }
 
-fn case(listener: &'static str, name: &str, raw: impl Into<Vec<u8>>) -> Case {
-    Case { name: format!("{listener}/{name}"), listener, raw: raw.into(), requests: 1 }
+pub(crate) fn case(listener: &'static str, name: &str, raw: impl Into<Vec<u8>>) -> Case {
+    Case { name: format!("{listener}/{name}"), listener, raw: raw.into(), requests: 1, settle: false }
 }
 
 /// A GET with `Host: test` and more header lines.
-fn get(listener: &'static str, path: &str, headers: &[&str]) -> Case {
+pub(crate) fn get(listener: &'static str, path: &str, headers: &[&str]) -> Case {
     let mut name = path.to_string();
     for header in headers {
         name.push(' ');
@@ -24,7 +26,7 @@ fn get(listener: &'static str, path: &str, headers: &[&str]) -> Case {
     case(listener, &name, request("GET", path, "test", headers, ""))
 }
 
-fn request(method: &str, path: &str, host: &str, headers: &[&str], body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, host: &str, headers: &[&str], body: &str) -> String {
     let mut raw = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for header in headers {
         raw.push_str(header);
@@ -46,6 +48,7 @@ pub(crate) fn all() -> Vec<Case> {
         options(),
         failures(),
         limits(),
+        crate::resilience::all(),
     ]
     .into_iter()
     .flatten()

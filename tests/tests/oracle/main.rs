@@ -4,6 +4,7 @@
 mod bootstrap;
 mod cases;
 mod known;
+mod resilience;
 
 use bootstrap::Ports;
 use cases::Case;
@@ -16,16 +17,22 @@ use tests::compare::{Outcome, describe, differences};
 use tests::process::{Process, scratch};
 use tests::{client, peers};
 
-/// A proxy with the ports of its listeners.
+/// A proxy with the ports of its listeners, and backends of its own.
 struct Side {
     _process: Process,
     ports: Ports,
+    log: Log,
+    backends: BTreeMap<&'static str, u16>,
 }
 
-fn start(name: &str, folder: &Path, backends: &BTreeMap<&str, u16>, envoy: bool) -> Side {
+fn start(name: &str, folder: &Path, envoy: bool) -> Side {
+    let log: Log = Arc::new(Mutex::new(Vec::new()));
+    let mut backends: BTreeMap<&'static str, u16> =
+        ["a", "b", "c"].into_iter().map(|name| (name, Backend::start(name, &log).port)).collect();
+    backends.insert("gone", tests::process::ports::<1>()[0]);
     let ports = Ports::choose();
     let config = folder.join(format!("{name}.yaml"));
-    std::fs::write(&config, bootstrap::text(&ports, backends)).expect("a bootstrap");
+    std::fs::write(&config, bootstrap::text(&ports, &backends)).expect("a bootstrap");
     let config = config.display().to_string();
     let mut process = if envoy {
         let arguments = ["-c", &config, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"];
@@ -35,39 +42,41 @@ fn start(name: &str, folder: &Path, backends: &BTreeMap<&str, u16>, envoy: bool)
         Process::start(name, folder, &peers::ripstop(), &arguments)
     };
     process.ready(ports.admin);
-    Side { _process: process, ports }
+    Side { _process: process, ports, log, backends }
 }
 
-fn run(case: &Case, side: &Side, log: &Log, backends: &BTreeMap<&str, u16>) -> Vec<String> {
-    log.lock().expect("no panic").clear();
+fn run(case: &Case, side: &Side) -> Vec<String> {
+    side.log.lock().expect("no panic").clear();
     let port = side.ports.listener(case.listener);
     let raw = String::from_utf8_lossy(&case.raw).replace("{PORT}", &port.to_string());
     let bytes = if case.raw.is_ascii() { raw.into_bytes() } else { case.raw.clone() };
     let answers = client::exchange(port, &bytes, case.requests);
-    let seen = std::mem::take(&mut *log.lock().expect("no panic"));
+    if case.settle {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let seen = std::mem::take(&mut *side.log.lock().expect("no panic"));
     let mut labels: Vec<(String, &str)> = vec![(port.to_string(), "PORT")];
-    labels.extend(backends.iter().map(|(name, port)| (port.to_string(), *name)));
+    labels.extend(side.backends.iter().map(|(name, port)| (port.to_string(), *name)));
     describe(&Outcome { answers, seen }, &labels)
 }
 
 #[test]
 fn oracle() {
     let folder = scratch("oracle");
-    let log: Log = Arc::new(Mutex::new(Vec::new()));
-    let names = ["a", "b", "c"];
-    let running: Vec<Backend> = names.iter().map(|name| Backend::start(name, &log)).collect();
-    let mut backends: BTreeMap<&str, u16> = names.iter().copied().zip(running.iter().map(|one| one.port)).collect();
-    backends.insert("gone", tests::process::ports::<1>()[0]);
     let with_itself = std::env::var_os("RIPSTOP_ORACLE_SELF").is_some();
-    let envoy = start("envoy", &folder, &backends, true);
-    let ours = start("ripstop", &folder, &backends, with_itself);
+    let envoy = start("envoy", &folder, true);
+    let ours = start("ripstop", &folder, with_itself);
     let only = std::env::var("ORACLE_CASE").unwrap_or_default();
     let known = Known::read();
     let cases = cases::all();
     let (mut equal, mut listed, mut unexpected, mut stale) = (0, 0, Vec::new(), Vec::new());
     let chosen: Vec<&Case> = cases.iter().filter(|case| case.name.contains(&only)).collect();
     for case in &chosen {
-        let (theirs, mine) = (run(case, &envoy, &log, &backends), run(case, &ours, &log, &backends));
+        let (theirs, mine) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| run(case, &envoy));
+            let mine = run(case, &ours);
+            (theirs.join().expect("no panic"), mine)
+        });
         let lines = differences(&theirs, &mine);
         match (lines.is_empty(), known.reason(&case.name)) {
             (true, None) => equal += 1,

@@ -41,9 +41,11 @@ pub fn deadlines(forward: &Forward, head: &mut Head, respect_expected: bool, str
             let asked = if max.is_zero() { asked } else { asked.min(max) };
             // No time at all is over at once, which zero would not say.
             deadlines.stream = asked.saturating_sub(offset).max(Duration::from_nanos(1));
-            set_grpc(head, asked.saturating_sub(offset));
         }
         _ => {}
+    }
+    if !deadlines.stream.is_zero() && head.is_grpc() {
+        set_grpc(head, deadlines.stream);
     }
     if let Some(expected) = millis(head, EXPECTED).filter(|_| respect_expected) {
         deadlines.route = expected;

@@ -158,7 +158,7 @@ async fn wait_for_late(call: &mut Call<'_>, journey: &mut Journey<'_>, refusal: 
     if journey.late.is_empty() || refusal == Refusal::DownstreamGone {
         return Err(refusal);
     }
-    call.watch.set_attempt(Duration::ZERO);
+    call.watch.end_attempt();
     let Call { body, response, responder, watch, .. } = call;
     poll_fn(|cx| {
         if let Poll::Ready(index) = poll_late(cx, journey, response) {
@@ -272,7 +272,7 @@ async fn back_off(call: &mut Call<'_>, journey: &Journey<'_>) -> Result<(), Refu
         }
     };
     call.response.clear();
-    call.watch.set_attempt(Duration::ZERO);
+    call.watch.end_attempt();
     tokio::select! {
         () = tokio::time::sleep(delay) => Ok(()),
         alarm = call.watch.expired() => Err(alarm_refusal(alarm)),
@@ -301,7 +301,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     }
     let in_flight = InFlight::new(cluster, &host, priority);
     call.info.upstream_host = Some(host.name.clone());
-    call.watch.set_attempt(Duration::ZERO);
+    call.watch.end_attempt();
     let acquired = {
         let Call { request, watch, info, upgrade, .. } = &mut *call;
         let authority = std::str::from_utf8(request.authority()).unwrap_or_default();
@@ -387,14 +387,14 @@ async fn await_head(
     journey: &mut Journey<'_>,
     attempt: &mut Attempt,
 ) -> Result<Option<usize>, Refusal> {
-    let Call { body, response, responder, watch, .. } = call;
+    let Call { body, response, responder, watch, upgrade, .. } = call;
     poll_fn(|cx| {
         if !attempt.uploaded {
             let before = attempt.upload.bytes;
             match attempt.upload.poll(cx, body, &mut attempt.exchange.sink()) {
                 Poll::Ready(Ok(())) => {
                     attempt.uploaded = true;
-                    if journey.retries == 0 {
+                    if journey.retries == 0 && !*upgrade {
                         watch.set_route(Instant::now(), journey.deadlines.route);
                     }
                     watch.set_attempt(journey.deadlines.per_try);

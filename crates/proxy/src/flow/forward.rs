@@ -76,6 +76,11 @@ pub async fn forward<'t>(call: &mut Call<'_>, levels: &mut Levels<'t>, forward: 
         return Err(Refusal::UpgradeDenied);
     }
     let mut journey = plan(call, cluster, levels, forward);
+    let longest = journey.deadlines.stream;
+    if !longest.is_zero() && call.started.elapsed() >= longest {
+        // Nobody waits for the answer any more: the work is not begun.
+        return Err(Refusal::StreamDuration);
+    }
     if call.expects_continue && call.framing != Framing::None {
         call.request.remove_known(Known::Expect);
         call.responder.send_continue().await;
@@ -94,10 +99,7 @@ pub async fn forward<'t>(call: &mut Call<'_>, levels: &mut Levels<'t>, forward: 
 fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forward: &'t Forward) -> Journey<'t> {
     let manager = &call.service.manager;
     let respect = manager.respect_expected_rq_timeout;
-    let mut deadlines = deadline::deadlines(forward, call.request, respect, manager.timeouts.max_stream_duration);
-    if call.upgrade {
-        deadlines.route = Duration::ZERO;
-    }
+    let deadlines = deadline::deadlines(forward, call.request, respect, manager.timeouts.max_stream_duration);
     prepare(call, levels, forward);
     let policy = retry::policy(forward.retry.as_deref(), call.request);
     let hedge = hedging(call, forward);
@@ -108,7 +110,7 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
     let shadows = mirror::shadows(call, forward);
     let keep = if shadows.is_empty() { REPLAY_LIMIT } else { REPLAY_LIMIT.max(cluster.config.buffer_limit) };
     call.body.keep_up_to(keep);
-    if call.body.is_done() {
+    if call.body.is_done() && !call.upgrade {
         call.watch.set_route(Instant::now(), deadlines.route);
     }
     cluster.deposit_retry();

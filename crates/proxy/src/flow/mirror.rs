@@ -7,6 +7,8 @@ use crate::upstream::exchange::{self, Exchange, Wish};
 use crate::upstream::{Cluster, Host};
 use engine::Head;
 use engine::info::Protocol;
+use engine::request::append_list;
+use engine::resilience::deadline;
 use engine::resilience::outlier::Sign;
 use engine::route::choose::without_port;
 use model::route::{Forward, MirrorTarget};
@@ -50,7 +52,15 @@ pub(super) fn shadows(call: &Call<'_>, forward: &Forward) -> Vec<Shadow> {
             let host = without_port(authority);
             head.set_authority(&[host, b"-shadow", &authority[host.len()..]].concat());
         }
+        // As Envoy does for requests of its own making.
+        head.set(b"x-envoy-internal", b"true");
+        if let Some(local) = call.connection.local {
+            append_list(&mut head, b"x-forwarded-for", local.ip().to_string().as_bytes(), b",");
+        }
         let timeout = if forward.timeout.is_zero() { LONGEST } else { forward.timeout };
+        if !forward.timeout.is_zero() {
+            deadline::tell(forward, &mut head, timeout, call.service.manager.suppress_envoy_headers);
+        }
         shadows.push(Shadow { cluster, head, protocol: call.info.protocol, timeout });
     }
     shadows

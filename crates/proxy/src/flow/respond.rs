@@ -248,6 +248,9 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if !body.is_empty() {
         call.response.push(b"content-type", b"text/plain");
     }
+    if refusal == Refusal::UpstreamOverflow && !call.service.manager.suppress_envoy_headers {
+        call.response.set(b"x-envoy-overloaded", b"true");
+    }
     proxy_status(call, refusal);
     finish_head(call, levels);
     let closes = refusal.closes_connection() || call.request.method() == b"CONNECT";

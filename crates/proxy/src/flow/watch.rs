@@ -61,6 +61,13 @@ impl Watch {
         self.duration = (!timeout.is_zero()).then(|| start + timeout);
     }
 
+    /// No attempt is under way: only the request's own deadlines count.
+    pub fn end_attempt(&mut self) {
+        self.attempt = None;
+        self.attempt_idle = Duration::ZERO;
+        self.upstream_duration = None;
+    }
+
     pub fn set_upstream_duration(&mut self, start: Instant, timeout: Duration) {
         self.upstream_duration = (!timeout.is_zero()).then(|| start + timeout);
     }

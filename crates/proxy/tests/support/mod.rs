@@ -60,6 +60,7 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         use_remote_address: false,
         xff_num_trusted_hops: 0,
         skip_xff_append: false,
+        internal_addresses: vec![],
         generate_request_id: true,
         preserve_external_request_id: false,
         always_set_request_id_in_response: false,

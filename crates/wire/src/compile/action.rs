@@ -58,15 +58,18 @@ fn forward(
     pb: &pb::RouteAction,
 ) -> Result<Forward> {
     let longest = pb.max_stream_duration.as_ref();
-    // Envoy has no route timeout beside this one.
-    let timeout = if longest.is_some() { Duration::ZERO } else { Duration::from_secs(15) };
+    // It replaces the route's timeout.
+    let timeout = match longest {
+        Some(_) => Duration::ZERO,
+        None => duration(at, "timeout", &pb.timeout)?.unwrap_or(Duration::from_secs(15)),
+    };
     let own = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
     Ok(Forward {
         target: target(scope, at, pb)?,
         path_rewrite: path_rewrite(at, pb)?,
         host_rewrite: host_rewrite(at, pb)?,
         append_x_forwarded_host: pb.append_x_forwarded_host,
-        timeout: duration(at, "timeout", &pb.timeout)?.unwrap_or(timeout),
+        timeout,
         idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?,
         max_stream_duration: match longest {
             None => None,

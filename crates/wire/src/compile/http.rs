@@ -2,7 +2,8 @@
 
 use super::source::source;
 use super::{
-    Context, Result, access_log, duration, flag, format, known, lower, not_empty, positive, route, uint, unpack,
+    Context, Result, access_log, address, duration, flag, format, known, lower, not_empty, positive, route, uint,
+    unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -12,6 +13,7 @@ use crate::problem::{At, gather};
 use crate::schema::type_name;
 use core::http_protocol_options::HeadersWithUnderscoresAction;
 use core::http1_protocol_options::header_key_format::HeaderFormat;
+use ipnet::IpNet;
 use model::http::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Http1Options, Http2Options, HttpManager,
     ManagerTimeouts, PathOptions, ProxyStatus, RouteSource, ServerHeader, UnderscoresAction,
@@ -52,6 +54,7 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         use_remote_address: flag(&pb.use_remote_address).unwrap_or(false),
         xff_num_trusted_hops: pb.xff_num_trusted_hops,
         skip_xff_append: pb.skip_xff_append,
+        internal_addresses: internal_addresses(at, pb)?,
         generate_request_id: flag(&pb.generate_request_id).unwrap_or(true),
         preserve_external_request_id: pb.preserve_external_request_id,
         always_set_request_id_in_response: pb.always_set_request_id_in_response,
@@ -100,6 +103,14 @@ fn check_text(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<()> {
         return at.field("strip_any_host_port").wrong("cannot be set together with strip_matching_host_port");
     }
     Ok(())
+}
+
+/// Nothing is internal unless listed.
+fn internal_addresses(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<Vec<IpNet>> {
+    let Some(config) = &pb.internal_address_config else { return Ok(Vec::new()) };
+    let at = at.field("internal_address_config");
+    let ranges = config.cidr_ranges.iter().enumerate();
+    gather(ranges.map(|(index, range)| address::range(&at.item("cidr_ranges", index), range)))
 }
 
 fn codec(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<Codec> {

@@ -224,11 +224,17 @@ const HTTP: &[Declared] = &[
          preserve_external_request_id merge_slashes server_header_transformation common_http_protocol_options \
          always_set_request_id_in_response local_reply_config strip_matching_host_port \
          stream_error_on_invalid_http_message request_headers_timeout strip_any_host_port \
-         path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config",
+         path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config \
+         internal_address_config",
         &[
             ("delayed_close_timeout", "a connection is closed when the peer has what was sent to it"),
             ("http1_safe_max_connection_duration", "connections always end between requests"),
         ],
+    ),
+    partly(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+        "cidr_ranges",
+        &[("unix_sockets", "a client on a Unix socket has no address and counts as external")],
     ),
     all("envoy.extensions.filters.network.http_connection_manager.v3.Rds"),
     some("envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes", ""),
