@@ -34,6 +34,21 @@ pub fn render(format: &Format, context: &Context<'_>, absent: &str, out: &mut Ve
     }
 }
 
+/// `%RESPONSE_CODE_DETAILS%`: what went wrong below the request is named inside the braces.
+fn details(info: &StreamInfo, out: &mut Vec<u8>) -> bool {
+    let details = info.refusal.map_or(info.details, |refusal| refusal.explain().details);
+    match (details.strip_suffix('}'), &info.transport_failure) {
+        (Some(open), Some(reason)) if info.refusal.is_some() => {
+            out.extend_from_slice(open.as_bytes());
+            out.push(b'|');
+            out.extend(reason.bytes().map(|byte| if byte == b' ' { b'_' } else { byte }));
+            out.push(b'}');
+            true
+        }
+        _ => !details.is_empty() && text(out, details),
+    }
+}
+
 /// Appends one operator's value; false when there is none.
 pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
     let info = context.info;
@@ -52,8 +67,7 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::Protocol => return text(out, info.protocol.name()),
         Operator::ResponseCode => number(out, u64::from(info.status)),
         Operator::ResponseCodeDetails => {
-            let details = info.refusal.map_or(info.details, |refusal| refusal.explain().details);
-            return !details.is_empty() && text(out, details);
+            return details(info, out);
         }
         Operator::ResponseFlags => return text(out, info.flags()),
         Operator::BytesReceived => number(out, info.bytes_received),

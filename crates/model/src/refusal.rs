@@ -122,6 +122,21 @@ impl BadRequest {
     }
 }
 
+/// An attempt that ended before a response head: the words that Envoy's details and body have in common.
+macro_rules! reset {
+    ($status:literal, $flag:literal, $detail:literal, $reason:literal, $proxy_status:literal, $side:expr) => {
+        (
+            $status,
+            14,
+            $flag,
+            concat!("upstream_reset_before_response_started{", $detail, "}"),
+            $proxy_status,
+            concat!("upstream connect error or disconnect/reset before headers. reset reason: ", $reason),
+            $side,
+        )
+    };
+}
+
 impl Refusal {
     /// The one place where endings are mapped. Statuses, flags and bodies are Envoy's.
     pub fn explain(self) -> Explanation {
@@ -159,69 +174,44 @@ impl Refusal {
             R::NoHealthyUpstream => {
                 (503, 14, "UH", "no_healthy_upstream", "destination_unavailable", "no healthy upstream", Upstream)
             }
-            R::UpstreamOverflow => (
+            R::UpstreamOverflow => reset!(503, "UO", "overflow", "overflow", "connection_limit_reached", Mesh),
+            R::ConnectFailure => {
+                reset!(
+                    503,
+                    "UF",
+                    "remote_connection_failure",
+                    "remote connection failure",
+                    "connection_refused",
+                    Upstream
+                )
+            }
+            R::ConnectTimeout => {
+                reset!(503, "UF", "connection_timeout", "connection timeout", "connection_timeout", Upstream)
+            }
+            R::UpstreamTlsFailure => {
+                reset!(
+                    503,
+                    "UF",
+                    "remote_connection_failure",
+                    "remote connection failure",
+                    "tls_protocol_error",
+                    Upstream
+                )
+            }
+            R::UpstreamReset => {
+                reset!(503, "UC", "connection_termination", "connection termination", "connection_terminated", Upstream)
+            }
+            R::UpstreamRefusedStream => reset!(
                 503,
-                14,
-                "UO",
-                "upstream_reset_before_response_started{overflow}",
-                "connection_limit_reached",
-                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-                Mesh,
-            ),
-            R::ConnectFailure => (
-                503,
-                14,
-                "UF",
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                "connection_refused",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-                Upstream,
-            ),
-            R::ConnectTimeout => (
-                503,
-                14,
-                "UF",
-                "upstream_reset_before_response_started{connection_timeout}",
-                "connection_timeout",
-                "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
-                Upstream,
-            ),
-            R::UpstreamTlsFailure => (
-                503,
-                14,
-                "UF",
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                "tls_protocol_error",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-                Upstream,
-            ),
-            R::UpstreamReset => (
-                503,
-                14,
-                "UC",
-                "upstream_reset_before_response_started{connection_termination}",
-                "connection_terminated",
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-                Upstream,
-            ),
-            R::UpstreamRefusedStream => (
-                503,
-                14,
                 "UR",
-                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                "remote_refused_stream_reset",
+                "remote refused stream reset",
                 "http_upgrade_failed",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset",
-                Upstream,
+                Upstream
             ),
-            R::UpstreamProtocolError => (
-                502,
-                14,
-                "UPE",
-                "upstream_reset_before_response_started{protocol_error}",
-                "http_protocol_error",
-                "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
-                Upstream,
-            ),
+            R::UpstreamProtocolError => {
+                reset!(502, "UPE", "protocol_error", "protocol error", "http_protocol_error", Upstream)
+            }
             R::UpstreamTimeout => {
                 (504, 14, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
             }

@@ -94,7 +94,7 @@ pub enum PathMatch {
 
 #[derive(Debug)]
 pub enum Action {
-    Forward(Forward),
+    Forward(Box<Forward>),
     Redirect(Redirect),
     Respond(DirectResponse),
     /// `non_forwarding_action`: for servers that route without proxying; a proxy answers 404.

@@ -1,7 +1,9 @@
 //! Real clients and servers of many protocols through the real proxy, and through the real Envoy where both can do it.
 
+mod access_log;
 mod grpc;
 mod lifecycle;
 mod support;
+mod tls;
 mod upstreams;
 mod websocket;

@@ -39,7 +39,17 @@ impl Proxy {
         std::fs::write(&file, text).expect("a bootstrap");
         let file = file.display().to_string();
         let mut arguments = match kind {
-            Kind::Envoy => vec!["-c", &file, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"],
+            Kind::Envoy => vec![
+                "-c",
+                &file,
+                "--concurrency",
+                "1",
+                "-l",
+                "error",
+                "--use-dynamic-base-id",
+                "--file-flush-interval-msec",
+                "50",
+            ],
             Kind::Ripstop => vec!["proxy", "-c", &file, "--concurrency", "1", "-l", "error"],
         };
         arguments.extend_from_slice(more);

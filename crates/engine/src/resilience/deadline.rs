@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn headers_change_the_route() {
         let route = forward(ms(500), ms(100), GrpcTimeout::Ignored);
-        let cases: [(&[(&str, &str)], bool, u64, u64); 6] = [
+        type Fields<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Fields<'_>, bool, u64, u64); 6] = [
             (&[], true, 500, 100),
             (&[("x-envoy-upstream-rq-timeout-ms", "50")], false, 50, 0),
             (&[("x-envoy-upstream-rq-per-try-timeout-ms", "200")], false, 500, 200),

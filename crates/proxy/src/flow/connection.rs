@@ -96,12 +96,12 @@ async fn secure(listener: &ListenerService, service: &ChainService, socket: Sock
             listener.stats.ssl_connection_error.inc();
             None
         }
-        ServerTransport::Tls(config) => {
+        ServerTransport::Tls(server) => {
             let limit = match service.chain.transport_connect_timeout {
                 Duration::ZERO => HANDSHAKE_TIMEOUT,
                 configured => configured,
             };
-            match tokio::time::timeout(limit, tls::accept(&config, socket)).await {
+            match tokio::time::timeout(limit, server.accept(socket)).await {
                 Ok(Ok(stream)) => {
                     listener.stats.ssl_handshake.inc();
                     let facts = tls::facts(&stream);

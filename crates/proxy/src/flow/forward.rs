@@ -19,7 +19,7 @@ use model::route::Forward;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Body bytes kept for another attempt.
 const REPLAY_LIMIT: usize = 64 * 1024;

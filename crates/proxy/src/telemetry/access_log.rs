@@ -103,20 +103,30 @@ fn json(value: &JsonValue, context: &Context<'_>, out: &mut Vec<u8>) {
         JsonValue::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
         JsonValue::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
         JsonValue::Null => out.extend_from_slice(b"null"),
-        JsonValue::Format(format) => {
-            if let [Part::Operator { operator, max_len: None }] = format.parts.as_slice() {
-                let mut text = Vec::new();
-                match operand(operator, context, &mut text) {
-                    false => out.extend_from_slice(b"null"),
-                    true if numeric(operator) => out.extend_from_slice(&text),
-                    true => string(&text, out),
-                }
-            } else {
-                let mut text = Vec::new();
-                render(format, context, "-", &mut text);
-                string(&text, out);
-            }
-        }
+        JsonValue::Format(format) => match format.parts.as_slice() {
+            [Part::Operator { operator, max_len }] => operator_value(operator, *max_len, context, out),
+            _ => quoted(out, |out| render(format, context, "-", out)),
+        },
+    }
+}
+
+/// A number where the operator gives one, else a string; `null` when there is no value.
+fn operator_value(operator: &Operator, max_len: Option<usize>, context: &Context<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut found = false;
+    let mut value = |out: &mut Vec<u8>| {
+        let begin = out.len();
+        found = operand(operator, context, out);
+        out.truncate(max_len.map_or(out.len(), |max| out.len().min(begin + max)));
+    };
+    if numeric(operator) {
+        value(out);
+    } else {
+        quoted(out, value);
+    }
+    if !found {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
     }
 }
 
@@ -135,9 +145,24 @@ fn numeric(operator: &Operator) -> bool {
     )
 }
 
-/// A JSON string (RFC 8259 section 7).
-fn string(text: &[u8], out: &mut Vec<u8>) {
+/// A JSON string (RFC 8259 section 7) of what `write` appends. What needs no escape, nearly everything, is not copied.
+fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'"');
+    let begin = out.len();
+    write(out);
+    let plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
+    if !out[begin..].iter().all(plain) {
+        let text = out.split_off(begin);
+        escape(&text, out);
+    }
+    out.push(b'"');
+}
+
+fn string(text: &[u8], out: &mut Vec<u8>) {
+    quoted(out, |out| out.extend_from_slice(text));
+}
+
+fn escape(text: &[u8], out: &mut Vec<u8>) {
     for c in String::from_utf8_lossy(text).chars() {
         match c {
             '"' => out.extend_from_slice(b"\\\""),
@@ -149,5 +174,4 @@ fn string(text: &[u8], out: &mut Vec<u8>) {
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    out.push(b'"');
 }

@@ -8,13 +8,13 @@ use engine::info::TlsFacts;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 /// How connections of a filter chain arrive.
 #[derive(Clone)]
 pub enum ServerTransport {
     Plain,
-    Tls(Arc<rustls::ServerConfig>),
+    Tls(Arc<ServerTls>),
     /// The secret is missing or damaged: connections are refused, with this reason in the log.
     Broken(Arc<str>),
 }
@@ -25,6 +25,33 @@ pub enum ClientTransport {
     Plain,
     Tls(Arc<ClientTls>),
     Broken(Arc<str>),
+}
+
+/// A server's two configurations.
+pub struct ServerTls {
+    configured: Arc<rustls::ServerConfig>,
+    /// For clients that offer none of the configured protocols.
+    without_alpn: Arc<rustls::ServerConfig>,
+}
+
+impl ServerTls {
+    pub(crate) fn new(configured: Arc<rustls::ServerConfig>) -> Self {
+        let mut without_alpn = (*configured).clone();
+        without_alpn.alpn_protocols.clear();
+        ServerTls { configured, without_alpn: Arc::new(without_alpn) }
+    }
+
+    /// The server's side of a handshake. A client without a protocol in common is served without ALPN, as by Envoy,
+    /// instead of being refused (RFC 7301 section 3.2 would allow either): meshes offer protocols of their own.
+    pub async fn accept(&self, socket: Socket) -> io::Result<server::TlsStream<Socket>> {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        let ours = &self.configured.alpn_protocols;
+        let mismatch = start.client_hello().alpn().is_some_and(|mut offered| {
+            !ours.is_empty() && !offered.any(|protocol| ours.iter().any(|own| own.as_slice() == protocol))
+        });
+        let config = if mismatch { &self.without_alpn } else { &self.configured };
+        start.into_stream(config.clone()).await
+    }
 }
 
 /// One configuration per ALPN offer, so that nothing is built per connection.
@@ -58,11 +85,6 @@ impl ClientTls {
             .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
         TlsConnector::from(config.clone()).connect(name, socket).await
     }
-}
-
-/// The server's side of a handshake.
-pub async fn accept(config: &Arc<rustls::ServerConfig>, socket: Socket) -> io::Result<server::TlsStream<Socket>> {
-    TlsAcceptor::from(config.clone()).accept(socket).await
 }
 
 /// What the handshake established, for logs and policy.

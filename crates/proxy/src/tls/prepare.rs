@@ -57,7 +57,7 @@ impl Preparer {
         let key = material.key(&(tls.require_client_certificate, "server"));
         let transport =
             old.servers.get(&key).cloned().unwrap_or_else(|| match id::server_config(&material.server(tls)) {
-                Ok(config) => ServerTransport::Tls(config),
+                Ok(config) => ServerTransport::Tls(Arc::new(super::ServerTls::new(config))),
                 Err(error) => ServerTransport::Broken(error.to_string().into()),
             });
         self.servers.insert(key, transport.clone());

@@ -59,6 +59,12 @@ pub async fn connect(
     }
 }
 
+/// The system's words for an error, without the number that Rust adds.
+fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_string()
+}
+
 async fn open(
     cluster: &Cluster,
     host: &Host,
@@ -67,7 +73,7 @@ async fn open(
 ) -> Result<(Io, Option<SocketAddr>), ConnectError> {
     let refused = |error: std::io::Error| ConnectError {
         refusal: Refusal::ConnectFailure,
-        reason: format!("delayed connect error: {error}").into(),
+        reason: format!("delayed connect error: {}", without_number(&error)).into(),
     };
     let (socket, local) = match &host.address {
         Address::Tcp(address) => {

@@ -148,7 +148,7 @@ impl Proxy {
     ) -> Proxy {
         let mut action = forward("backend");
         route(&mut action);
-        let manager = manager(Action::Forward(action), manage);
+        let manager = manager(Action::Forward(Box::new(action)), manage);
         Proxy::start(NetworkFilter::Http(Arc::new(manager)), vec![cluster("backend", &[backend], protocol)])
     }
 

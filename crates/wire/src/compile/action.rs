@@ -41,7 +41,9 @@ pub(super) fn action(
     pb: &pb::route::Action,
 ) -> Result<Action> {
     match pb {
-        pb::route::Action::Route(route) => Ok(Action::Forward(forward(scope, retry, &at.field("route"), route)?)),
+        pb::route::Action::Route(route) => {
+            Ok(Action::Forward(Box::new(forward(scope, retry, &at.field("route"), route)?)))
+        }
         pb::route::Action::Redirect(to) => Ok(Action::Redirect(redirect(&at.field("redirect"), to)?)),
         pb::route::Action::DirectResponse(answer) => {
             Ok(Action::Respond(respond(scope, &at.field("direct_response"), answer)?))

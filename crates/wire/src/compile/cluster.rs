@@ -179,7 +179,7 @@ fn limits(at: &At<'_>, pb: &pb::Cluster) -> Result<[Limits; 2]> {
 
 fn max_connections_per_host(pb: &pb::Cluster) -> Option<u32> {
     let thresholds = pb.circuit_breakers.iter().flat_map(|breakers| &breakers.per_host_thresholds);
-    thresholds.filter_map(|thresholds| uint(&thresholds.max_connections)).last()
+    thresholds.filter_map(|thresholds| uint(&thresholds.max_connections)).next_back()
 }
 
 fn outlier_detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<OutlierDetection> {
