@@ -27,6 +27,10 @@ pub fn python() -> PathBuf {
     need(folder().join("venv/bin/python"), "run `cargo xtask peers`")
 }
 
+pub fn h2spec() -> PathBuf {
+    need(folder().join("bin/h2spec"), "run `cargo xtask peers`")
+}
+
 /// The binary under test.
 pub fn ripstop() -> PathBuf {
     let default = || workspace().join("target/release/ripstop");

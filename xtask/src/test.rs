@@ -18,6 +18,14 @@ enum Outcome {
     LeftOut(String),
 }
 
+/// A suite of the `tests` crate and the peers it needs.
+const SUITES: [(&str, &[&str]); 4] = [
+    ("oracle", &["envoy"]),
+    ("control", &["envoy", "python with grpcio"]),
+    ("protocols", &["envoy", "python with grpcio", "nginx", "haproxy"]),
+    ("http2", &["h2spec"]),
+];
+
 const STEPS: [Step; 8] = [
     Step { name: "format", about: "cargo fmt --check", run: || cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", about: "clippy without warnings", run: lint },
@@ -25,7 +33,7 @@ const STEPS: [Step; 8] = [
     Step { name: "unit", about: "hermetic tests of every crate", run: unit },
     Step { name: "peers", about: "install the programs to test against", run: get_peers },
     Step { name: "build", about: "the release binary", run: || cargo(&["build", "--release", "-p", "cli"]) },
-    Step { name: "suites", about: "against real Envoy and gRPC clients", run: suites },
+    Step { name: "suites", about: "against real proxies, servers and clients", run: suites },
     Step { name: "demo", about: "the scripted demo of a whole mesh", run: demo },
 ];
 
@@ -104,21 +112,35 @@ fn unit() -> anyhow::Result<Outcome> {
     cargo(&["test", "--workspace", "--exclude", "tests", "--quiet"])
 }
 
+/// What cannot be had shows as a suite that was left out.
 fn get_peers() -> anyhow::Result<Outcome> {
     peers::install()?;
-    let missing = peers::missing();
-    Ok(if missing.is_empty() { Outcome::Ran(true, Counts::default()) } else { Outcome::LeftOut(missing.join("; ")) })
+    Ok(Outcome::Ran(true, Counts::default()))
 }
 
 fn suites() -> anyhow::Result<Outcome> {
-    let missing = peers::missing();
-    if !missing.is_empty() {
-        return Ok(Outcome::LeftOut(missing.join("; ")));
+    let (mut all, mut counts, mut left_out) = (true, Counts::default(), Vec::new());
+    for (name, needed) in SUITES {
+        let missing = peers::missing(needed);
+        if !missing.is_empty() {
+            left_out.push(format!("suite `{name}` needs {}", missing.join(", ")));
+            continue;
+        }
+        let mut command = command(&["test", "-p", "tests", "--quiet", "--test", name]);
+        command.env("RIPSTOP_BIN", target().join("release/ripstop")).env("RIPSTOP_PEERS", peers::folder());
+        let (ok, more) = suite::run(&mut command)?;
+        all &= ok;
+        counts.add(more);
     }
-    let mut command = command(&["test", "-p", "tests", "--quiet"]);
-    command.env("RIPSTOP_BIN", target().join("release/ripstop")).env("RIPSTOP_PEERS", peers::folder());
-    let (ok, counts) = suite::run(&mut command)?;
-    Ok(Outcome::Ran(ok, counts))
+    // A failure weighs more than what was left out; on CI both fail.
+    for reason in &left_out {
+        println!("left out: {reason}");
+    }
+    counts.skipped += left_out.len() as u64;
+    if all && !left_out.is_empty() && ci() {
+        return Ok(Outcome::LeftOut(left_out.join("; ")));
+    }
+    Ok(Outcome::Ran(all, counts))
 }
 
 fn demo() -> anyhow::Result<Outcome> {

@@ -187,12 +187,14 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
     call.response.clear();
     call.response.status = direct.status;
     call.info.status = direct.status;
-    let mut body = direct.body.to_vec();
+    // The configured body is not copied: many slow readers may wait for it.
+    let mut rendered = Vec::new();
+    let mut body: &[u8] = &direct.body;
     if let Some(format) = &direct.format {
-        body.clear();
         let Call { request, response, info, connection, .. } = call;
         let context = Context { request, response: Some(response), trailers: None, info, connection };
-        format::render(format, &context, "-", &mut body);
+        format::render(format, &context, "-", &mut rendered);
+        body = &rendered;
     }
     if direct.status == 201 || (300..400).contains(&direct.status) {
         // Envoy names what was asked for as the place of what was made.
@@ -203,7 +205,7 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         call.response.push(b"content-type", b"text/plain");
     }
     finish_head(call, Some(levels));
-    reply(call, &body).await
+    reply(call, body).await
 }
 
 /// The proxy's own answer to a request it cannot or will not forward.
