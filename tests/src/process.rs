@@ -92,6 +92,20 @@ pub fn ports<const N: usize>() -> [u16; N] {
     held.map(|listener| listener.local_addr().expect("bound").port())
 }
 
+/// A loopback port that refuses connections, and that nobody else gets, for as long as this lives.
+pub struct Unused {
+    pub port: u16,
+    _socket: tokio::net::TcpSocket,
+}
+
+impl Unused {
+    pub fn reserve() -> Unused {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+        Unused { port: socket.local_addr().expect("bound").port(), _socket: socket }
+    }
+}
+
 /// A fresh folder below the system's temporary one; left behind for inspection when a test fails.
 pub fn scratch(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("ripstop-{name}-{}", std::process::id()));

@@ -69,7 +69,7 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::ResponseCodeDetails => {
             return details(info, out);
         }
-        Operator::ResponseFlags => return text(out, info.flags()),
+        Operator::ResponseFlags => return text(out, &info.flags()),
         Operator::BytesReceived => number(out, info.bytes_received),
         Operator::BytesSent => number(out, info.bytes_sent),
         Operator::Duration => return millis(out, info.duration),

@@ -1,6 +1,7 @@
 //! What is known of one exchange, for formats, logs and explanations.
 
 use model::Refusal;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,12 +71,19 @@ pub struct StreamInfo {
     pub upstream_host: Option<Arc<str>>,
     pub upstream_local: Option<SocketAddr>,
     pub attempts: u32,
+    /// A fault was injected that held the request back.
+    pub delayed: bool,
     pub transport_failure: Option<Box<str>>,
 }
 
 impl StreamInfo {
-    /// `%RESPONSE_FLAGS%`.
-    pub fn flags(&self) -> &'static str {
-        self.refusal.map_or("-", |refusal| refusal.explain().flag)
+    /// `%RESPONSE_FLAGS%`: all that apply, by commas, or `-`.
+    pub fn flags(&self) -> Cow<'static, str> {
+        let own = self.refusal.map(|refusal| refusal.explain().flag).filter(|flag| *flag != "-");
+        match (self.delayed, own) {
+            (false, own) => own.unwrap_or("-").into(),
+            (true, None) => "DI".into(),
+            (true, Some(own)) => format!("DI,{own}").into(),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP connection manager (`http_connection_manager.v3.HttpConnectionManager`).
 
 use crate::access_log::AccessLog;
+use crate::filter::HttpFilter;
 use crate::format::Format;
 use crate::route::RouteTable;
 use ipnet::IpNet;
@@ -12,6 +13,8 @@ pub struct HttpManager {
     pub stat_prefix: Box<str>,
     pub codec: Codec,
     pub routes: RouteSource,
+    /// Before the router.
+    pub filters: Vec<HttpFilter>,
     pub access_logs: Vec<Arc<AccessLog>>,
     pub server_name: Box<str>,
     pub server_header: ServerHeader,

@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod address;
 pub mod cluster;
 pub mod endpoint;
+pub mod filter;
 pub mod format;
 pub mod header;
 pub mod http;

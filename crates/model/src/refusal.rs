@@ -43,6 +43,10 @@ pub enum Refusal {
     UpstreamStreamDuration,
     /// The upgrade is not allowed here (403).
     UpgradeDenied,
+    /// The fault filter's; the status is configured.
+    FaultAbort(u16),
+    /// The same with a gRPC status.
+    FaultAbortGrpc(u8),
     /// The downstream went away before the response.
     DownstreamGone,
     /// The proxy is shutting down and takes no more work.
@@ -122,6 +126,25 @@ impl BadRequest {
     }
 }
 
+/// The fields of an explanation before they have names.
+type Row = (u16, u8, &'static str, &'static str, &'static str, &'static str, Side);
+
+fn fault_abort(http: u16, grpc: u8) -> Row {
+    (http, grpc, "FI", "fault_filter_abort", "http_request_denied", "fault filter abort", Side::Mesh)
+}
+
+/// gRPC's mapping of HTTP statuses ("HTTP to gRPC Status Code Mapping").
+pub fn grpc_of_http(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
 /// An attempt that ended before a response head: the words that Envoy's details and body have in common.
 macro_rules! reset {
     ($status:literal, $flag:literal, $detail:literal, $reason:literal, $proxy_status:literal, $side:expr) => {
@@ -142,7 +165,7 @@ impl Refusal {
     pub fn explain(self) -> Explanation {
         use Refusal as R;
         use Side::{Downstream, Mesh, Upstream};
-        let (http, grpc, flag, details, proxy_status, body, side) = match self {
+        let (http, grpc, flag, details, proxy_status, body, side): Row = match self {
             R::BadRequest(kind) => (400, 13, "DPE", kind.details(), "http_request_error", kind.body(), Downstream),
             R::HeadTooLarge => (
                 431,
@@ -249,6 +272,8 @@ impl Refusal {
                 Mesh,
             ),
             R::UpgradeDenied => (403, 7, "-", "upgrade_failed", "http_request_denied", "", Mesh),
+            R::FaultAbort(status) => fault_abort(status, grpc_of_http(status)),
+            R::FaultAbortGrpc(status) => fault_abort(200, status),
             R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
             R::Draining => (503, 14, "OM", "draining", "destination_unavailable", "", Mesh),
         };

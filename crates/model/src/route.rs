@@ -1,5 +1,6 @@
 //! Route tables (`route.v3.RouteConfiguration`), compiled: virtual hosts, matches, actions.
 
+use crate::filter::RouteFilters;
 use crate::format::Format;
 use crate::header::HeaderEdits;
 use crate::matcher::{HeaderMatcher, QueryMatcher};
@@ -15,6 +16,7 @@ pub struct RouteTable {
     pub virtual_hosts: Vec<VirtualHost>,
     pub domains: Domains,
     pub edits: HeaderEdits,
+    pub filters: RouteFilters,
     /// Least specific level first (`most_specific_header_mutations_wins: false` evaluates route, host, table).
     pub most_specific_wins: bool,
     pub ignore_port_in_host: bool,
@@ -39,6 +41,7 @@ pub struct VirtualHost {
     /// First match wins.
     pub routes: Vec<Route>,
     pub edits: HeaderEdits,
+    pub filters: RouteFilters,
     pub require_tls: RequireTls,
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
@@ -58,6 +61,7 @@ pub struct Route {
     pub matches: RouteMatch,
     pub action: Action,
     pub edits: HeaderEdits,
+    pub filters: RouteFilters,
 }
 
 #[derive(Debug)]
@@ -207,6 +211,7 @@ pub struct WeightedCluster {
     pub name: Arc<str>,
     pub weight: u32,
     pub edits: HeaderEdits,
+    pub filters: RouteFilters,
     pub host_rewrite: Option<Box<str>>,
 }
 

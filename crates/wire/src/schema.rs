@@ -72,9 +72,9 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &schema()));
         let cluster = first.message("envoy.config.cluster.v3.Cluster").expect("known");
         assert!(cluster.get_field_by_name("connect_timeout").is_some());
-        let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault";
-        assert!(first.message(fault).is_none(), "the core is small");
-        assert!(find(fault).is_some());
+        let lua = "envoy.extensions.filters.http.lua.v3.Lua";
+        assert!(first.message(lua).is_none(), "the core is small");
+        assert!(find(lua).is_some());
     }
 
     #[test]

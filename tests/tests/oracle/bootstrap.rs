@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Names of the listeners, in the order of the YAML below.
-const LISTENERS: [&str; 22] = [
+const LISTENERS: [&str; 23] = [
     "routes",
     "edits",
     "rewrites",
@@ -26,6 +26,7 @@ const LISTENERS: [&str; 22] = [
     "limits",
     "resilience",
     "trusting",
+    "filters",
 ];
 
 pub(crate) struct Ports {
@@ -35,8 +36,8 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn choose() -> Ports {
-        let all = tests::process::ports::<23>();
-        Ports { admin: all[22], listeners: LISTENERS.into_iter().zip(all).collect() }
+        let all = tests::process::ports::<24>();
+        Ports { admin: all[23], listeners: LISTENERS.into_iter().zip(all).collect() }
     }
 
     pub(crate) fn listener(&self, name: &str) -> u16 {
@@ -69,6 +70,9 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
     out
 }
 
+/// The filters before the router, on the listener of that name.
+const FILTERS: &str = "          - { name: fault, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault } }\n          - { name: cors, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors } }\n";
+
 /// More lines of the cluster above them.
 const BRIEF: &str = "    typed_extension_protocol_options:\n      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        common_http_protocol_options: { max_stream_duration: 0.2s }\n        explicit_http_config: { http_protocol_options: {} }\n";
 const TIGHT: &str = "    circuit_breakers: { thresholds: [{ priority: HIGH, max_requests: 0 }, { max_requests: 5, max_retries: 0 }] }\n";
@@ -88,10 +92,11 @@ fn cluster(name: &str, ports: &[u16]) -> String {
 
 /// `options` are fields of the connection manager, `routes` what stands below `route_config`, both unindented.
 fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
+    let more = if name == "filters" { FILTERS } else { "" };
     let indent =
         |text: &str, by: usize| -> String { text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     format!(
-        "  - name: {name}\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n    filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          stat_prefix: {name}\n          http_filters:\n          - name: envoy.filters.http.router\n            typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n{}          route_config:\n{}",
+        "  - name: {name}\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n    filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          stat_prefix: {name}\n          http_filters:\n{more}          - name: envoy.filters.http.router\n            typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n{}          route_config:\n{}",
         indent(options, 10),
         indent(routes, 12)
     )
@@ -136,5 +141,6 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
             "use_remote_address: true\ninternal_address_config: { cidr_ranges: [{ address_prefix: 127.0.0.0, prefix_len: 8 }] }",
             include_str!("resilience.yaml"),
         ),
+        ("filters", "", include_str!("filters.yaml")),
     ]
 }

@@ -49,6 +49,7 @@ pub(crate) fn all() -> Vec<Case> {
         failures(),
         limits(),
         crate::resilience::all(),
+        crate::filters::all(),
     ]
     .into_iter()
     .flatten()

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod cases;
+mod filters;
 mod known;
 mod resilience;
 
@@ -14,12 +15,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tests::backend::{Backend, Log};
 use tests::compare::{Outcome, describe, differences};
-use tests::process::{Process, scratch};
+use tests::process::{Process, Unused, scratch};
 use tests::{client, peers};
 
 /// A proxy with the ports of its listeners, and backends of its own.
 struct Side {
     _process: Process,
+    _gone: Unused,
     ports: Ports,
     log: Log,
     backends: BTreeMap<&'static str, u16>,
@@ -29,7 +31,8 @@ fn start(name: &str, folder: &Path, envoy: bool) -> Side {
     let log: Log = Arc::new(Mutex::new(Vec::new()));
     let mut backends: BTreeMap<&'static str, u16> =
         ["a", "b", "c"].into_iter().map(|name| (name, Backend::start(name, &log).port)).collect();
-    backends.insert("gone", tests::process::ports::<1>()[0]);
+    let gone = Unused::reserve();
+    backends.insert("gone", gone.port);
     let ports = Ports::choose();
     let config = folder.join(format!("{name}.yaml"));
     std::fs::write(&config, bootstrap::text(&ports, &backends)).expect("a bootstrap");
@@ -42,7 +45,7 @@ fn start(name: &str, folder: &Path, envoy: bool) -> Side {
         Process::start(name, folder, &peers::ripstop(), &arguments)
     };
     process.ready(ports.admin);
-    Side { _process: process, ports, log, backends }
+    Side { _process: process, _gone: gone, ports, log, backends }
 }
 
 fn run(case: &Case, side: &Side) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tests::backend::{Backend, Log};
 use tests::client::exchange;
-use tests::process::{ports, scratch};
+use tests::process::{Unused, scratch};
 
 const ROUTES: &str = "- { match: { prefix: /old }, route: { cluster: a, prefix_rewrite: /new } }\n\
      - { match: { prefix: /gone }, route: { cluster: gone } }\n\
@@ -73,8 +73,8 @@ fn steady(line: &str) -> String {
 fn the_same_lines_as_envoy() {
     let log: Log = Arc::new(Mutex::new(Vec::new()));
     let backend = Backend::start("a", &log);
-    let [nobody] = ports();
-    let config = http(LOGS, ROUTES, &(cluster("a", backend.port, "") + &cluster("gone", nobody, "")));
+    let nobody = Unused::reserve();
+    let config = http(LOGS, ROUTES, &(cluster("a", backend.port, "") + &cluster("gone", nobody.port, "")));
     let logs = BOTH.map(|kind| {
         let folder = scratch(&format!("access-log-{kind:?}"));
         let proxy = Proxy::start_in(kind, &folder, &config, &[]);

@@ -2,7 +2,7 @@
 
 use crate::support::{BOTH, HTTP2, Proxy, Server, client, cluster, http};
 use serde_json::json;
-use tests::process::ports;
+use tests::process::Unused;
 
 const ROUTES: &str = "- { match: { prefix: /test.Test/, headers: [{ name: x-route, string_match: { exact: quick } }] }, route: { cluster: grpc, timeout: 0.3s } }\n\
      - { match: { prefix: /test.Test/, headers: [{ name: x-route, string_match: { exact: gone } }] }, route: { cluster: gone } }\n\
@@ -11,8 +11,8 @@ const ROUTES: &str = "- { match: { prefix: /test.Test/, headers: [{ name: x-rout
 #[test]
 fn every_kind_of_call() {
     let server = Server::start("grpc-server");
-    let [nobody] = ports();
-    let clusters = cluster("grpc", server.port, HTTP2) + &cluster("gone", nobody, HTTP2);
+    let nobody = Unused::reserve();
+    let clusters = cluster("grpc", server.port, HTTP2) + &cluster("gone", nobody.port, HTTP2);
     let reports = BOTH.map(|kind| {
         let proxy = Proxy::start(kind, "grpc", &http("", ROUTES, &clusters));
         client("grpc-client", proxy.port)

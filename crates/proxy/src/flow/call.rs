@@ -1,5 +1,6 @@
 //! Serves one request: admit, route, act, answer, record.
 
+use super::filters::{self, Leftovers};
 use super::forward;
 use super::respond::{self, Responder};
 use super::watch::Watch;
@@ -33,6 +34,7 @@ pub struct Call<'c> {
     pub upgrade: bool,
     pub responder: Responder<'c>,
     pub watch: &'c mut Watch,
+    pub leftovers: Leftovers,
     pub info: StreamInfo,
     pub started: Instant,
 }
@@ -79,16 +81,28 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     let table = call.service.routes.current();
     let random = call.worker.random();
     let choice = route::choose(&table, call.request, random).ok_or(Refusal::RouteNotFound)?;
+    let mut levels = respond::Levels { table: &table, choice, weighted: None };
+    let picked = match &choice.route.action {
+        Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
+        _ => None,
+    };
+    levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);
+    if !call.service.manager.filters.is_empty() {
+        let cluster = picked.as_ref().map_or("", |(name, _)| name);
+        match filters::run(call, &levels, cluster).await {
+            Ok(None) => {}
+            Ok(Some(ended)) => return Ok(ended),
+            Err(refusal) => return Ok(respond::refuse(call, refusal, Some(&levels)).await),
+        }
+    }
     if tls_required(call, choice.host.require_tls) {
         let location = [b"https://", call.request.authority(), call.request.path()].concat();
         return respond::redirect(call, 301, location, None).await;
     }
     call.info.route_name.clone_from(&choice.route.name);
-    let levels = respond::Levels { table: &table, choice, weighted: None };
     match &choice.route.action {
         Action::Forward(forward) => {
-            let mut levels = levels;
-            match forward::forward(call, &mut levels, forward).await {
+            match forward::forward(call, &levels, forward, picked.map(|(name, _)| name)).await {
                 Ok(ended) => Ok(ended),
                 // What the router answers itself carries the route's header edits too.
                 Err(refusal) => Ok(respond::refuse(call, refusal, Some(&levels)).await),

@@ -12,13 +12,14 @@ use engine::format::{self, Context};
 use engine::head::Known;
 use engine::resilience::deadline::{self, Deadlines};
 use engine::resilience::retry;
-use engine::route::{self, rewrite};
+use engine::route::rewrite;
 use model::Refusal;
 use model::retry::RetryPolicy;
 use model::route::Forward;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Body bytes kept for another attempt.
@@ -64,12 +65,15 @@ fn add(cell: &Cell<u32>, change: i32) {
     cell.set(cell.get().saturating_add_signed(change));
 }
 
-/// Forwards the request along `forward`.
-pub async fn forward<'t>(call: &mut Call<'_>, levels: &mut Levels<'t>, forward: &'t Forward) -> Result<Ended, Refusal> {
+/// Forwards the request along `forward` to `cluster`, the one that its target names.
+pub async fn forward<'t>(
+    call: &mut Call<'_>,
+    levels: &Levels<'t>,
+    forward: &'t Forward,
+    cluster: Option<Arc<str>>,
+) -> Result<Ended, Refusal> {
     let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
-    let random = call.worker.random();
-    let (name, weighted) = route::pick_cluster(forward, call.request, random).ok_or(not_found)?;
-    levels.weighted = weighted;
+    let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
     call.info.cluster = Some(name);
     if !upgrade_allowed(call, forward) {

@@ -126,6 +126,7 @@ impl Connection<'_> {
             upgrade,
             responder: Responder::H1 { writer: &mut self.writer, keep_alive, started: false },
             watch: &mut self.watch,
+            leftovers: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
                 start_unix_micros: crate::telemetry::unix_micros(),
@@ -154,6 +155,7 @@ impl Connection<'_> {
             upgrade: false,
             responder: Responder::H1 { writer: &mut self.writer, keep_alive: false, started: false },
             watch: &mut self.watch,
+            leftovers: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,
                 start_unix_micros: crate::telemetry::unix_micros(),

@@ -1,11 +1,12 @@
 //! The spine of the data plane: from an accepted connection to the last byte of the last response.
 //!
-//! `connection` admits and identifies, `http1` and `http2` read requests, `call` serves one of them, `forward` plans
-//! its way upstream, `attempt` sends it there, `relay` brings the response back, `respond` answers in its stead.
+//! `connection` admits and identifies, `http1` and `http2` read requests, `call` serves one of them, `filters` come
+//! before the router, `forward` plans the way upstream, `attempt` sends it there, `relay` brings the response back, `respond` answers in its stead.
 
 pub mod attempt;
 pub mod call;
 pub mod connection;
+pub mod filters;
 pub mod forward;
 pub mod http1;
 pub mod http2;

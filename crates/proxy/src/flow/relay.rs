@@ -6,6 +6,7 @@ use super::forward::Journey;
 use super::respond::{self, Responder};
 use crate::http::body::{CopyError, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
+use crate::http::pace::{Pace, Paced};
 use crate::tcp::tunnel;
 use crate::upstream::Exchange;
 use engine::head::Known;
@@ -87,11 +88,13 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
 /// Moves the response body, and what is left of the request body, until the response is complete.
 async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Refusal> {
     let mut download = Transfer::default();
+    let mut pace = call.leftovers.rate.map(Pace::new);
     let Call { body, responder, watch, info, .. } = call;
     let Attempt { exchange, upload, uploaded, .. } = answered;
     let outcome = poll_fn(|cx| {
         let before = download.bytes;
-        match download.poll(cx, &mut exchange.body(), &mut responder.sink()) {
+        let mut source = Paced { source: exchange.body(), pace: pace.as_mut() };
+        match download.poll(cx, &mut source, &mut responder.sink()) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(CopyError::Source(BodyError::Closed))) => {
                 return Poll::Ready(Err(Refusal::UpstreamReset));

@@ -136,7 +136,15 @@ pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
     {
         call.response.set(b"x-request-id", id);
     }
-    let Some(levels) = levels else { return };
+    if let Some(levels) = levels {
+        edit(call, levels);
+    }
+    for (name, value) in &call.leftovers.cors {
+        call.response.set(name, value);
+    }
+}
+
+fn edit(call: &mut Call<'_>, levels: &Levels<'_>) {
     let Call { request, response, info, connection, .. } = call;
     let mut scratch = Vec::new();
     levels.each(
@@ -292,8 +300,12 @@ fn cut(call: &mut Call<'_>) -> Ended {
 }
 
 /// Sends `call.response` with a complete body.
-async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
+pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
     let to_head = call.request.method() == b"HEAD";
+    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_done(), &mut call.responder) {
+        // A request body that nobody read makes the connection useless for another request.
+        *keep_alive = false;
+    }
     let framing = if to_head || body.is_empty() { Framing::None } else { Framing::Length(body.len() as u64) };
     let keep_length = to_head && !body.is_empty();
     let is_h2 = matches!(call.responder, Responder::H2 { .. });
@@ -311,7 +323,6 @@ async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
     }
     sink.finish(None).map_err(|_| Refusal::DownstreamGone)?;
     std::future::poll_fn(|cx| sink.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
-    // A request body that nobody read makes the connection useless for another request.
     let reusable = request_body.is_done() && matches!(responder, Responder::H1 { keep_alive: true, .. });
     Ok(if reusable { Ended::Reusable } else { Ended::Close })
 }

@@ -5,3 +5,4 @@ pub mod body;
 pub mod buffer;
 pub mod h1;
 pub mod h2;
+pub mod pace;

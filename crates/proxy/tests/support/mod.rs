@@ -45,7 +45,7 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         grpc_only: false,
         fraction_ppm: None,
     };
-    let route = Route { name: "all".into(), matches, action, edits: HeaderEdits::default() };
+    let route = Route { name: "all".into(), matches, action, edits: HeaderEdits::default(), filters: vec![] };
     let host = VirtualHost { name: "all".into(), routes: vec![route], ..Default::default() };
     let domains = Domains { any: Some(0), ..Default::default() };
     let table = RouteTable { virtual_hosts: vec![host], domains, ..Default::default() };
@@ -53,6 +53,7 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         stat_prefix: "test".into(),
         codec: Codec::Auto,
         routes: RouteSource::Inline(Arc::new(table)),
+        filters: vec![],
         access_logs: vec![],
         server_name: "ripstop".into(),
         server_header: ServerHeader::Overwrite,

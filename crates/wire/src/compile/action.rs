@@ -1,7 +1,7 @@
 //! What a route does: forward, redirect or answer (`route.v3.RouteAction`, `RedirectAction`, `DirectResponseAction`).
 
 use super::header::{self, header_lists, header_name};
-use super::{Result, data, duration, flag, format, known, lower, matcher, not_empty, retry, uint};
+use super::{Result, data, duration, filter, flag, format, known, lower, matcher, not_empty, retry, uint};
 use crate::pb::envoy::config::core::v3::RoutingPriority;
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
@@ -197,6 +197,7 @@ fn weighted_cluster(
         name: scope.cluster(&at.field("name"), name)?,
         weight: uint(&pb.weight).unwrap_or(0),
         edits: header::edits(at, &header_lists!(pb))?,
+        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
         host_rewrite: host.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(text)| text.as_str().into()),
     })
 }

@@ -2,8 +2,8 @@
 
 use super::source::source;
 use super::{
-    Context, Result, access_log, address, duration, flag, format, known, lower, not_empty, positive, route, uint,
-    unpack,
+    Context, Result, access_log, address, duration, filter, flag, format, known, lower, not_empty, positive, route,
+    uint, unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -14,6 +14,7 @@ use crate::schema::type_name;
 use core::http_protocol_options::HeadersWithUnderscoresAction;
 use core::http1_protocol_options::header_key_format::HeaderFormat;
 use ipnet::IpNet;
+use model::filter::HttpFilter;
 use model::http::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Http1Options, Http2Options, HttpManager,
     ManagerTimeouts, PathOptions, ProxyStatus, RouteSource, ServerHeader, UnderscoresAction,
@@ -25,7 +26,7 @@ use std::time::Duration;
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<HttpManager> {
-    let router = router(at, &pb.http_filters)?;
+    let (filters, router) = filters(at, &pb.http_filters)?;
     let common = pb.common_http_protocol_options.unwrap_or_default();
     let head_kb = uint(&pb.max_request_headers_kb).unwrap_or(60);
     if !(1..=8192).contains(&head_kb) {
@@ -43,6 +44,7 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         codec: codec(at, pb)?,
         routes: routes(cx, at, pb)?,
+        filters,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
         server_name: if pb.server_name.is_empty() { "envoy".into() } else { pb.server_name.as_str().into() },
         server_header: match known(at, "server_header_transformation", pb.server_header_transformation)? {
@@ -139,28 +141,38 @@ fn routes(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> 
     }
 }
 
-/// The router must come last, once; nothing else is implemented.
-fn router(at: &At<'_>, filters: &[pb::HttpFilter]) -> Result<Router> {
-    let mut found = Router::default();
-    let results = filters.iter().enumerate().map(|(index, filter)| {
+/// The filters before the router, which must come last, once.
+fn filters(at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Router)> {
+    let mut router = Router::default();
+    let results = pb.iter().enumerate().map(|(index, pb_filter)| {
         let at = at.item("http_filters", index);
-        let any = match at.required("typed_config", &filter.config_type)? {
+        let any = match at.required("typed_config", &pb_filter.config_type)? {
             pb::http_filter::ConfigType::TypedConfig(any) => any,
             pb::http_filter::ConfigType::ConfigDiscovery(_) => {
                 return at.field("config_discovery").wrong("is not implemented; give typed_config");
             }
         };
         match type_name(&any.type_url) {
-            ROUTER if index + 1 == filters.len() => found = unpack(&at.field("typed_config"), any)?,
-            ROUTER => return at.wrong("the router must be the last HTTP filter"),
-            other => return at.wrong(format!("HTTP filter `{other}` is not implemented; the router is")),
+            ROUTER if index + 1 == pb.len() => {
+                router = unpack(&at.field("typed_config"), any)?;
+                Ok(None)
+            }
+            ROUTER => at.wrong("the router must be the last HTTP filter"),
+            _ => Ok(Some(HttpFilter {
+                name: not_empty(&at, "name", &pb_filter.name)?.into(),
+                kind: filter::kind(&at.field("typed_config"), any)?,
+                disabled: pb_filter.disabled,
+            })),
         }
-        Ok(())
     });
-    gather(results)?;
-    match filters.last() {
-        Some(_) => Ok(found),
-        None => at.field("http_filters").wrong(format!("must end with a filter of type {ROUTER}")),
+    let filters = gather(results)?.into_iter().flatten().collect();
+    let last = pb.last().and_then(|last| match &last.config_type {
+        Some(pb::http_filter::ConfigType::TypedConfig(any)) => Some(type_name(&any.type_url)),
+        _ => None,
+    });
+    match last {
+        Some(ROUTER) => Ok((filters, router)),
+        _ => at.field("http_filters").wrong(format!("must end with a filter of type {ROUTER}")),
     }
 }
 

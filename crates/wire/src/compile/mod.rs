@@ -14,6 +14,7 @@ pub mod cluster;
 mod cluster_http;
 pub mod data;
 pub mod endpoint;
+pub mod filter;
 pub mod format;
 pub mod header;
 pub mod http;

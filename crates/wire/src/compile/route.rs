@@ -2,7 +2,7 @@
 
 use super::action;
 use super::header::{self, header_lists};
-use super::{Context, Result, flag, known, lower, matcher, not_empty, retry, uint};
+use super::{Context, Result, filter, flag, known, lower, matcher, not_empty, retry, uint};
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, Problem, Problems, gather};
 use model::retry::RetryPolicy;
@@ -25,6 +25,7 @@ pub fn table(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Resu
         domains: domains(at, &pb.virtual_hosts)?,
         virtual_hosts,
         edits: header::edits(at, &header_lists!(pb))?,
+        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
         most_specific_wins: pb.most_specific_header_mutations_wins,
         ignore_port_in_host: pb.ignore_port_in_host_matching,
         max_direct_response_body: max_body(pb),
@@ -79,6 +80,7 @@ fn virtual_host(scope: &action::Scope<'_>, at: &At<'_>, pb: &pb::VirtualHost) ->
         name: pb.name.as_str().into(),
         routes: gather(routes)?,
         edits: header::edits(at, &header_lists!(pb))?,
+        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
         require_tls: match known(at, "require_tls", pb.require_tls)? {
             TlsRequirementType::None => RequireTls::None,
             TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
@@ -97,6 +99,7 @@ fn route(scope: &action::Scope<'_>, retry: Option<&Arc<RetryPolicy>>, at: &At<'_
         matches: route_match(&at.field("match"), wanted)?,
         action: action::action(scope, retry, at, chosen)?,
         edits: header::edits(at, &header_lists!(pb))?,
+        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
     })
 }
 

@@ -240,7 +240,7 @@ const HTTP: &[Declared] = &[
     some("envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes", ""),
     some(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
-        "name typed_config config_discovery",
+        "name typed_config config_discovery disabled",
     ),
     some(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
@@ -259,19 +259,20 @@ const ROUTE: &[Declared] = &[
         "envoy.config.route.v3.RouteConfiguration",
         "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add \
          request_headers_to_remove validate_clusters most_specific_header_mutations_wins \
-         max_direct_response_body_size_bytes ignore_port_in_host_matching",
+         max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
         "envoy.config.route.v3.VirtualHost",
         "name domains routes require_tls request_headers_to_add response_headers_to_add response_headers_to_remove \
-         request_headers_to_remove include_request_attempt_count retry_policy include_attempt_count_in_response",
+         request_headers_to_remove include_request_attempt_count retry_policy include_attempt_count_in_response \
+         typed_per_filter_config",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
         "envoy.config.route.v3.Route",
         "match route redirect direct_response non_forwarding_action filter_action request_headers_to_add \
-         response_headers_to_add response_headers_to_remove request_headers_to_remove name",
+         response_headers_to_add response_headers_to_remove request_headers_to_remove name typed_per_filter_config",
         &[("metadata", DESCRIPTIVE), ("decorator", "names spans, and tracing cannot be configured")],
     ),
     some(
@@ -313,7 +314,12 @@ const ROUTE: &[Declared] = &[
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
         "name weight request_headers_to_add response_headers_to_add response_headers_to_remove \
-         request_headers_to_remove host_rewrite_literal",
+         request_headers_to_remove host_rewrite_literal typed_per_filter_config",
+    ),
+    partly(
+        "envoy.config.route.v3.FilterConfig",
+        "config disabled",
+        &[("is_optional", "an unknown filter is always an error")],
     ),
     all("envoy.config.route.v3.HeaderMatcher"),
     all("envoy.config.route.v3.QueryParameterMatcher"),
@@ -447,6 +453,33 @@ const EXTENSIONS: &[Declared] = &[
         "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
         &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
     ),
+    all("envoy.extensions.filters.http.cors.v3.Cors"),
+    some(
+        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match allow_methods allow_headers expose_headers max_age allow_credentials filter_enabled \
+         allow_private_network_access forward_not_matching_preflights",
+    ),
+    partly(
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "delay abort upstream_cluster headers downstream_nodes response_rate_limit",
+        &[
+            ("delay_percent_runtime", NO_RUNTIME),
+            ("abort_percent_runtime", NO_RUNTIME),
+            ("delay_duration_runtime", NO_RUNTIME),
+            ("abort_http_status_runtime", NO_RUNTIME),
+            ("max_active_faults_runtime", NO_RUNTIME),
+            ("response_rate_limit_percent_runtime", NO_RUNTIME),
+            ("abort_grpc_status_runtime", NO_RUNTIME),
+            ("disable_downstream_cluster_stats", "there are no such statistics"),
+        ],
+    ),
+    some("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
+    all("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort"),
+    some("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
+    all("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit"),
     partly(
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
         "",

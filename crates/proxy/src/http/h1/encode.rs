@@ -31,9 +31,9 @@ pub fn request(head: &Head, framing: Framing, upgrade: bool, out: &mut Vec<u8>) 
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request without a body says so when its method usually has one (RFC 9110 section 8.6).
+/// A request without a body says so when its method may have one (RFC 9110 section 8.6).
 fn keeps_zero_length(head: &Head) -> bool {
-    head.get_known(Known::ContentLength).is_some() || matches!(head.method(), b"POST" | b"PUT" | b"PATCH")
+    head.get_known(Known::ContentLength).is_some() || matches!(head.method(), b"POST" | b"PUT" | b"PATCH" | b"OPTIONS")
 }
 
 /// What a response head says about the connection.
