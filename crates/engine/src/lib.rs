@@ -6,6 +6,7 @@ pub mod balance;
 pub mod chain;
 pub mod edits;
 pub mod format;
+pub mod grpc;
 pub mod head;
 pub mod info;
 pub mod path;

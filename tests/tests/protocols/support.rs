@@ -67,8 +67,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// `what`: the helper is `<what>_peer.py`.
     pub(crate) fn start(what: &str) -> Server {
-        let mut child = peer(&[what]).stdout(Stdio::piped()).spawn().expect("python runs");
+        let mut child = peer(what, &["server"]).stdout(Stdio::piped()).spawn().expect("python runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a port");
         Server { child, port: line.trim().parse().expect("a port") }
@@ -83,16 +84,17 @@ impl Drop for Server {
 }
 
 /// What a Python client reports.
-pub(crate) fn client(what: &str, port: u16) -> Value {
-    let output = peer(&[what, &port.to_string()]).output().expect("python runs");
+pub(crate) fn client(what: &str, port: u16, more: &[&str]) -> Value {
+    let port = port.to_string();
+    let output = peer(what, &[&["client", port.as_str()], more].concat()).output().expect("python runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {errors}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn peer(arguments: &[&str]) -> Command {
+fn peer(what: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(peers::python());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocols/peer.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/protocols/{what}_peer.py"));
     command.arg(script).args(arguments).stdin(Stdio::null());
     command
 }
@@ -136,3 +138,15 @@ pub(crate) const HTTP2: &str = "typed_extension_protocol_options:\n  \
      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": \
      type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: { \
      http2_protocol_options: {} }\n";
+
+/// Both sides' answers to the same questions must be equal; all that are not are told.
+pub(crate) fn assert_same(names: [&str; 2], left: &Value, right: &Value) {
+    let (left, right) = (left.as_object().expect("an object"), right.as_object().expect("an object"));
+    let all: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let differing: Vec<String> = all
+        .into_iter()
+        .filter(|name| left.get(*name) != right.get(*name))
+        .map(|name| format!("{name}\n  {}: {:?}\n  {}: {:?}", names[0], left.get(name), names[1], right.get(name)))
+        .collect();
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}

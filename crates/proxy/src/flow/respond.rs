@@ -177,8 +177,21 @@ pub async fn redirect(
     call.response.clear();
     call.response.status = status;
     call.response.push(b"location", &location);
+    if call.request.is_grpc() {
+        to_grpc(call.response, engine::grpc::status(status), b"");
+    }
     finish_head(call, levels);
     reply(call, b"").await
+}
+
+/// gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`).
+fn to_grpc(response: &mut Head, status: u8, message: &[u8]) {
+    response.status = 200;
+    response.push(b"content-type", b"application/grpc");
+    response.push(b"grpc-status", itoa::Buffer::new().format(status).as_bytes());
+    if !message.is_empty() {
+        response.push(b"grpc-message", &engine::grpc::message(message));
+    }
 }
 
 /// The body the route gives.
@@ -201,7 +214,10 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
         call.response.push(b"location", &location);
     }
-    if !body.is_empty() {
+    if call.request.is_grpc() {
+        to_grpc(call.response, engine::grpc::status(direct.status), body);
+        body = &[];
+    } else if !body.is_empty() {
         call.response.push(b"content-type", b"text/plain");
     }
     finish_head(call, Some(levels));
@@ -235,12 +251,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     };
     let mut body = if grpc { Vec::new() } else { text.as_bytes().to_vec() };
     if grpc {
-        call.response.push(b"content-type", b"application/grpc");
-        call.response.push(b"grpc-status", explained.grpc.to_string().as_bytes());
-        if !text.is_empty() {
-            // All of these texts are printable ASCII without `%`, so nothing has to be escaped.
-            call.response.push(b"grpc-message", text.as_bytes());
-        }
+        to_grpc(call.response, explained.grpc, text.as_bytes());
     } else if let Some(format) = &call.service.manager.local_reply_body {
         body.clear();
         let Call { request, response, info, connection, .. } = call;
