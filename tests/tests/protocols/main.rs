@@ -6,4 +6,5 @@ mod lifecycle;
 mod support;
 mod tls;
 mod upstreams;
+mod validate;
 mod websocket;
