@@ -2,6 +2,8 @@
 
 mod access_log;
 mod grpc;
+mod h2_backend;
+mod http2;
 mod lifecycle;
 mod support;
 mod tls;

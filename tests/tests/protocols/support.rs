@@ -1,6 +1,7 @@
 //! Proxies, peers and bootstraps for the protocol tests.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -139,14 +140,26 @@ pub(crate) const HTTP2: &str = "typed_extension_protocol_options:\n  \
      type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: { \
      http2_protocol_options: {} }\n";
 
-/// Both sides' answers to the same questions must be equal; all that are not are told.
+/// Both sides' answers to the same questions must be equal; what is not is told, and nothing else.
 pub(crate) fn assert_same(names: [&str; 2], left: &Value, right: &Value) {
-    let (left, right) = (left.as_object().expect("an object"), right.as_object().expect("an object"));
-    let all: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    let differing: Vec<String> = all
-        .into_iter()
-        .filter(|name| left.get(*name) != right.get(*name))
-        .map(|name| format!("{name}\n  {}: {:?}\n  {}: {:?}", names[0], left.get(name), names[1], right.get(name)))
-        .collect();
-    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    let mut lines = Vec::new();
+    differences("", left, right, &mut lines);
+    assert!(lines.is_empty(), "{} on the left, {} on the right\n{}", names[0], names[1], lines.join("\n"));
+}
+
+fn differences(at: &str, left: &Value, right: &Value, lines: &mut Vec<String>) {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            let all: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            let value = |map: &serde_json::Map<String, Value>, name| map.get(name).cloned().unwrap_or_default();
+            all.into_iter()
+                .for_each(|name| differences(&format!("{at}.{name}"), &value(left, name), &value(right, name), lines));
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            let pairs = left.iter().zip(right).enumerate();
+            pairs.for_each(|(index, (left, right))| differences(&format!("{at}[{index}]"), left, right, lines));
+        }
+        _ if left != right => lines.push(format!("{at}: {left} | {right}")),
+        _ => {}
+    }
 }

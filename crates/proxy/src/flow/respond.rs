@@ -238,7 +238,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
         _ => {}
     }
     if call.responder.started() || refusal == Refusal::DownstreamGone {
-        return cut(call);
+        return cut(call).await;
     }
     let explained = refusal.explain();
     call.response.clear();
@@ -270,7 +270,10 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
         *keep_alive = false;
     }
-    reply(call, &body).await.unwrap_or_else(|_| cut(call))
+    match reply(call, &body).await {
+        Ok(ended) => ended,
+        Err(_) => cut(call).await,
+    }
 }
 
 /// `Proxy-Status` (RFC 9209), when the connection manager asks for it.
@@ -291,8 +294,10 @@ fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
 }
 
 /// The response cannot be completed: the client must notice.
-fn cut(call: &mut Call<'_>) -> Ended {
+async fn cut(call: &mut Call<'_>) -> Ended {
     if let Responder::H2 { sink, respond } = &mut call.responder {
+        // A reset discards what the connection has not written yet: what was already passed on goes out first.
+        tokio::task::yield_now().await;
         match sink {
             Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),
             None => respond.send_reset(h2::Reason::INTERNAL_ERROR),
