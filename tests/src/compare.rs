@@ -21,7 +21,7 @@ fn own_address() -> String {
 }
 
 /// Values that differ from run to run by nature are replaced by what kind of value they are.
-fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
+pub fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
     match name {
         "date" => return "DATE".into(),
         "x-request-id" if value.len() == 36 => return "UUID".into(),
@@ -60,7 +60,8 @@ pub fn describe(outcome: &Outcome, ports: &[(String, &str)]) -> Vec<String> {
     lines
 }
 
-fn shown(body: &[u8]) -> String {
+/// A body in a line: long ones as length and checksum.
+pub fn shown(body: &[u8]) -> String {
     match body.len() {
         0..=300 => String::from_utf8_lossy(body).escape_debug().to_string(),
         length => {

@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub struct Process {
@@ -86,10 +88,23 @@ pub fn get(port: u16, path: &str) -> Option<String> {
     Some(answer)
 }
 
-/// Free loopback ports, all different.
+/// Below the range from which the system takes the ports of clients (`ip_local_port_range`): a port that is found free
+/// must not become some client's before the program that was told of it has opened it.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// Free loopback ports that no other call in this process gets.
 pub fn ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    held.map(|listener| listener.local_addr().expect("bound").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = u32::from(PORTS.end - PORTS.start);
+    // Test processes that run at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(7919);
+    std::array::from_fn(|_| {
+        let mut tried = (0..range).map(|_| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % range);
+        let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        tried
+            .find_map(|offset| u16::try_from(offset).ok().map(|at| PORTS.start + at).filter(free))
+            .expect("a free port")
+    })
 }
 
 /// A loopback port that refuses connections, and that nobody else gets, for as long as this lives.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use wire::compile::bootstrap::{Bootstrap, Overrides, load};
+use wire::compile::bootstrap::{Bootstrap, Overrides, load_and_check};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Mode {
@@ -138,9 +138,10 @@ fn read(command: &Proxy) -> anyhow::Result<Result<Bootstrap, wire::FileError>> {
         node_id: command.service_node.clone(),
         node_cluster: command.service_cluster.clone(),
     };
-    let Some(path) = &command.config_path else { return Ok(load(None, &overrides)) };
+    let check = ::proxy::tls::check::check;
+    let Some(path) = &command.config_path else { return Ok(load_and_check(None, &overrides, check)) };
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(load(Some((&path.display().to_string(), &text)), &overrides))
+    Ok(load_and_check(Some((&path.display().to_string(), &text)), &overrides, check))
 }
 
 fn agent(command: &Proxy) -> anyhow::Result<Option<::proxy::agent::Settings>> {

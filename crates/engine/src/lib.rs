@@ -7,6 +7,7 @@ pub mod chain;
 pub mod edits;
 pub mod filter;
 pub mod format;
+pub mod grpc;
 pub mod head;
 pub mod info;
 pub mod path;

@@ -27,6 +27,8 @@ pub enum Refusal {
     UpstreamTlsFailure,
     /// Connection ended before a response head.
     UpstreamReset,
+    /// HTTP/2 RST_STREAM before a response head.
+    UpstreamStreamReset,
     /// HTTP/2 REFUSED_STREAM, or GOAWAY below the stream: never processed.
     UpstreamRefusedStream,
     /// The upstream's answer is not HTTP.
@@ -147,7 +149,7 @@ pub fn grpc_of_http(status: u16) -> u8 {
 
 /// An attempt that ended before a response head: the words that Envoy's details and body have in common.
 macro_rules! reset {
-    ($status:literal, $flag:literal, $detail:literal, $reason:literal, $proxy_status:literal, $side:expr) => {
+    ($status:literal, $flag:literal, $detail:literal, $reason:literal, $proxy_status:expr, $side:expr) => {
         (
             $status,
             14,
@@ -198,31 +200,18 @@ impl Refusal {
                 (503, 14, "UH", "no_healthy_upstream", "destination_unavailable", "no healthy upstream", Upstream)
             }
             R::UpstreamOverflow => reset!(503, "UO", "overflow", "overflow", "connection_limit_reached", Mesh),
-            R::ConnectFailure => {
-                reset!(
-                    503,
-                    "UF",
-                    "remote_connection_failure",
-                    "remote connection failure",
-                    "connection_refused",
-                    Upstream
-                )
+            R::ConnectFailure | R::UpstreamTlsFailure => {
+                let status = if self == R::ConnectFailure { "connection_refused" } else { "tls_protocol_error" };
+                reset!(503, "UF", "remote_connection_failure", "remote connection failure", status, Upstream)
             }
             R::ConnectTimeout => {
                 reset!(503, "UF", "connection_timeout", "connection timeout", "connection_timeout", Upstream)
             }
-            R::UpstreamTlsFailure => {
-                reset!(
-                    503,
-                    "UF",
-                    "remote_connection_failure",
-                    "remote connection failure",
-                    "tls_protocol_error",
-                    Upstream
-                )
-            }
             R::UpstreamReset => {
                 reset!(503, "UC", "connection_termination", "connection termination", "connection_terminated", Upstream)
+            }
+            R::UpstreamStreamReset => {
+                reset!(503, "UR", "remote_reset", "remote reset", "connection_terminated", Upstream)
             }
             R::UpstreamRefusedStream => reset!(
                 503,

@@ -2,8 +2,11 @@
 
 mod access_log;
 mod grpc;
+mod h2_backend;
+mod http2;
 mod lifecycle;
 mod support;
 mod tls;
 mod upstreams;
+mod validate;
 mod websocket;

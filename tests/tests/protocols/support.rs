@@ -1,6 +1,7 @@
 //! Proxies, peers and bootstraps for the protocol tests.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -67,8 +68,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// `what`: the helper is `<what>_peer.py`.
     pub(crate) fn start(what: &str) -> Server {
-        let mut child = peer(&[what]).stdout(Stdio::piped()).spawn().expect("python runs");
+        let mut child = peer(what, &["server"]).stdout(Stdio::piped()).spawn().expect("python runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a port");
         Server { child, port: line.trim().parse().expect("a port") }
@@ -83,16 +85,17 @@ impl Drop for Server {
 }
 
 /// What a Python client reports.
-pub(crate) fn client(what: &str, port: u16) -> Value {
-    let output = peer(&[what, &port.to_string()]).output().expect("python runs");
+pub(crate) fn client(what: &str, port: u16, more: &[&str]) -> Value {
+    let port = port.to_string();
+    let output = peer(what, &[&["client", port.as_str()], more].concat()).output().expect("python runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {errors}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn peer(arguments: &[&str]) -> Command {
+fn peer(what: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(peers::python());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocols/peer.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/protocols/{what}_peer.py"));
     command.arg(script).args(arguments).stdin(Stdio::null());
     command
 }
@@ -136,3 +139,27 @@ pub(crate) const HTTP2: &str = "typed_extension_protocol_options:\n  \
      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": \
      type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: { \
      http2_protocol_options: {} }\n";
+
+/// Both sides' answers to the same questions must be equal; what is not is told, and nothing else.
+pub(crate) fn assert_same(names: [&str; 2], left: &Value, right: &Value) {
+    let mut lines = Vec::new();
+    differences("", left, right, &mut lines);
+    assert!(lines.is_empty(), "{} on the left, {} on the right\n{}", names[0], names[1], lines.join("\n"));
+}
+
+fn differences(at: &str, left: &Value, right: &Value, lines: &mut Vec<String>) {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            let all: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            let value = |map: &serde_json::Map<String, Value>, name| map.get(name).cloned().unwrap_or_default();
+            all.into_iter()
+                .for_each(|name| differences(&format!("{at}.{name}"), &value(left, name), &value(right, name), lines));
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            let pairs = left.iter().zip(right).enumerate();
+            pairs.for_each(|(index, (left, right))| differences(&format!("{at}[{index}]"), left, right, lines));
+        }
+        _ if left != right => lines.push(format!("{at}: {left} | {right}")),
+        _ => {}
+    }
+}

@@ -5,11 +5,11 @@ use serde_json::json;
 
 #[test]
 fn messages_pings_and_closes() {
-    let server = Server::start("ws-server");
+    let server = Server::start("websocket");
     let routes = "- { match: { prefix: /denied }, route: { cluster: ws, upgrade_configs: [{ upgrade_type: websocket, enabled: false }] } }\n\
                   - { match: { prefix: / }, route: { cluster: ws } }\n";
     let config = http("upgrade_configs: [{ upgrade_type: websocket }]", routes, &cluster("ws", server.port, ""));
-    let reports = BOTH.map(|kind| client("ws-client", Proxy::start(kind, "websocket", &config).port));
+    let reports = BOTH.map(|kind| client("websocket", Proxy::start(kind, "websocket", &config).port, &[]));
     let wanted = json!({
         "subprotocol": "chat", "text": true, "binary": true, "empty": true, "big": true, "ping": true,
         "closed by server": [4001, "as asked"], "closed by client": 4002, "denied": 403,

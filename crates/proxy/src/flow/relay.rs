@@ -38,7 +38,8 @@ pub(super) async fn stream_back(
         cluster.stats.upstream_rq_retry_success.inc();
     }
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
-    if !call.service.manager.suppress_envoy_headers && !call.upgrade {
+    // The time runs from the request's end: an answer that comes before has none.
+    if !call.service.manager.suppress_envoy_headers && !call.upgrade && call.body.is_done() {
         let millis = answered.sent_at.elapsed().as_millis();
         call.response.set(b"x-envoy-upstream-service-time", itoa::Buffer::new().format(millis).as_bytes());
     }
@@ -69,7 +70,9 @@ pub(super) async fn stream_back(
 fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, bool) {
     let status = call.response.status;
     let bodiless = call.request.method() == b"HEAD" || status == 204 || status == 304;
-    if bodiless {
+    // Between two HTTP/2 connections trailers may follow all the same.
+    let over = exchange.body().is_done() || call.info.protocol != Protocol::Http2;
+    if bodiless && over {
         return (Framing::None, call.response.get_known(Known::ContentLength).is_some());
     }
     if exchange.body().is_done() {

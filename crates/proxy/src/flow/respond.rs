@@ -185,8 +185,21 @@ pub async fn redirect(
     call.response.clear();
     call.response.status = status;
     call.response.push(b"location", &location);
+    if call.request.is_grpc() {
+        to_grpc(call.response, engine::grpc::status(status), b"");
+    }
     finish_head(call, levels);
     reply(call, b"").await
+}
+
+/// gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`).
+fn to_grpc(response: &mut Head, status: u8, message: &[u8]) {
+    response.status = 200;
+    response.push(b"content-type", b"application/grpc");
+    response.push(b"grpc-status", itoa::Buffer::new().format(status).as_bytes());
+    if !message.is_empty() {
+        response.push(b"grpc-message", &engine::grpc::message(message));
+    }
 }
 
 /// The body the route gives.
@@ -209,7 +222,10 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
         call.response.push(b"location", &location);
     }
-    if !body.is_empty() {
+    if call.request.is_grpc() {
+        to_grpc(call.response, engine::grpc::status(direct.status), body);
+        body = &[];
+    } else if !body.is_empty() {
         call.response.push(b"content-type", b"text/plain");
     }
     finish_head(call, Some(levels));
@@ -230,7 +246,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
         _ => {}
     }
     if call.responder.started() || refusal == Refusal::DownstreamGone {
-        return cut(call);
+        return cut(call).await;
     }
     let explained = refusal.explain();
     call.response.clear();
@@ -243,12 +259,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     };
     let mut body = if grpc { Vec::new() } else { text.as_bytes().to_vec() };
     if grpc {
-        call.response.push(b"content-type", b"application/grpc");
-        call.response.push(b"grpc-status", explained.grpc.to_string().as_bytes());
-        if !text.is_empty() {
-            // All of these texts are printable ASCII without `%`, so nothing has to be escaped.
-            call.response.push(b"grpc-message", text.as_bytes());
-        }
+        to_grpc(call.response, explained.grpc, text.as_bytes());
     } else if let Some(format) = &call.service.manager.local_reply_body {
         body.clear();
         let Call { request, response, info, connection, .. } = call;
@@ -267,7 +278,10 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
         *keep_alive = false;
     }
-    reply(call, &body).await.unwrap_or_else(|_| cut(call))
+    match reply(call, &body).await {
+        Ok(ended) => ended,
+        Err(_) => cut(call).await,
+    }
 }
 
 /// `Proxy-Status` (RFC 9209), when the connection manager asks for it.
@@ -288,8 +302,10 @@ fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
 }
 
 /// The response cannot be completed: the client must notice.
-fn cut(call: &mut Call<'_>) -> Ended {
+async fn cut(call: &mut Call<'_>) -> Ended {
     if let Responder::H2 { sink, respond } = &mut call.responder {
+        // A reset discards what the connection has not written yet: what was already passed on goes out first.
+        tokio::task::yield_now().await;
         match sink {
             Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),
             None => respond.send_reset(h2::Reason::INTERNAL_ERROR),

@@ -1,5 +1,6 @@
 //! TLS on both sides: contexts from the model become `rustls` configurations, handshakes become streams.
 
+pub mod check;
 pub mod files;
 pub mod prepare;
 

@@ -49,7 +49,7 @@ impl Preparer {
         transports
     }
 
-    fn server(&mut self, old: &Preparer, tls: &ServerTls, snapshot: &Snapshot) -> ServerTransport {
+    pub(super) fn server(&mut self, old: &Preparer, tls: &ServerTls, snapshot: &Snapshot) -> ServerTransport {
         let material = match Material::resolve(&tls.common, snapshot) {
             Ok(material) => material,
             Err(reason) => return ServerTransport::Broken(reason.into()),
@@ -64,7 +64,12 @@ impl Preparer {
         transport
     }
 
-    fn client(&mut self, old: &Preparer, tls: &model::tls::ClientTls, snapshot: &Snapshot) -> ClientTransport {
+    pub(super) fn client(
+        &mut self,
+        old: &Preparer,
+        tls: &model::tls::ClientTls,
+        snapshot: &Snapshot,
+    ) -> ClientTransport {
         let material = match Material::resolve(&tls.common, snapshot) {
             Ok(material) => material,
             Err(reason) => return ClientTransport::Broken(reason.into()),
@@ -99,8 +104,8 @@ impl<'m> Material<'m> {
                     _ => return Err(format!("SDS secret `{name}` has not arrived or is no certificate")),
                 },
             };
-            let chain_pem = text(&certificate.chain)?;
-            let key_pem = text(&certificate.key)?;
+            let chain_pem = read(&certificate.chain)?;
+            let key_pem = read(&certificate.key)?;
             certificates.push(id::CertKey { chain_pem, key_pem });
         }
         let validation = common.validation.as_ref().map(|given| combine(given, snapshot)).transpose()?;
@@ -108,8 +113,8 @@ impl<'m> Material<'m> {
         Ok(Material {
             common,
             certificates,
-            ca: trust.and_then(|v| v.trusted_ca.as_ref()).map(text).transpose()?,
-            crl: trust.and_then(|v| v.crl.as_ref()).map(text).transpose()?,
+            ca: trust.and_then(|v| v.trusted_ca.as_ref()).map(read).transpose()?,
+            crl: trust.and_then(|v| v.crl.as_ref()).map(read).transpose()?,
             validation,
         })
     }
@@ -225,7 +230,8 @@ fn combine(given: &Validation, snapshot: &Snapshot) -> Result<Validation, String
     }
 }
 
-fn text(source: &DataSource) -> Result<String, String> {
+/// PEM from where it is kept.
+pub(super) fn read(source: &DataSource) -> Result<String, String> {
     match source {
         DataSource::Inline(bytes) => {
             String::from_utf8(bytes.to_vec()).map_err(|_| "inline PEM is not valid UTF-8".to_string())

@@ -271,6 +271,7 @@ fn h2_refusal(error: &h2::Error) -> Refusal {
         Some(h2::Reason::REFUSED_STREAM) => Refusal::UpstreamRefusedStream,
         Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Refusal::UpstreamRefusedStream,
         Some(h2::Reason::PROTOCOL_ERROR) if error.is_library() => Refusal::UpstreamProtocolError,
+        _ if error.is_reset() && error.is_remote() => Refusal::UpstreamStreamReset,
         _ => Refusal::UpstreamReset,
     }
 }

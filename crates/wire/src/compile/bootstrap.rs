@@ -53,6 +53,15 @@ pub struct Overrides {
 /// Reads, checks and compiles a bootstrap given as YAML or JSON; `file` is named in errors. Without a file there
 /// is only what the overrides say.
 pub fn load(file: Option<(&str, &str)>, overrides: &Overrides) -> std::result::Result<Bootstrap, FileError> {
+    load_and_check(file, overrides, |_| Ok(()))
+}
+
+/// As `load`; `check` may find more wrong, which is then explained with its position too.
+pub fn load_and_check(
+    file: Option<(&str, &str)>,
+    overrides: &Overrides,
+    check: impl FnOnce(&Bootstrap) -> Result<()>,
+) -> std::result::Result<Bootstrap, FileError> {
     // One schema for reading and checking.
     let _schema = crate::schema::schema();
     let mut message = pb::Bootstrap::default();
@@ -67,7 +76,8 @@ pub fn load(file: Option<(&str, &str)>, overrides: &Overrides) -> std::result::R
     let node = message.node.get_or_insert_default();
     node.id = overrides.node_id.clone().unwrap_or(std::mem::take(&mut node.id));
     node.cluster = overrides.node_cluster.clone().unwrap_or(std::mem::take(&mut node.cluster));
-    bootstrap(&message).map_err(|problems| match documents.first() {
+    let checked = bootstrap(&message).and_then(|bootstrap| check(&bootstrap).map(|()| bootstrap));
+    checked.map_err(|problems| match documents.first() {
         Some(document) => document.explain(problems),
         None => FileError { file: "command line".into(), problems: problems.0 },
     })

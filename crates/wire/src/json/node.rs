@@ -70,7 +70,9 @@ fn without_location(message: &str, at: &Location) -> String {
     ] {
         message = message.replace(&text, "");
     }
-    message.lines().next().unwrap_or_default().to_string()
+    let first = message.lines().next().unwrap_or_default();
+    // What the parser's own options could change is nothing the file's author can.
+    first.split(", set ").next().unwrap_or_default().to_string()
 }
 
 fn position(at: Location) -> Option<Position> {
