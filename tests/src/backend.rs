@@ -1,9 +1,10 @@
 //! An HTTP/1.1 backend that answers as the request asks and remembers what it saw.
 //!
-//! `x-answer: status=503; body=text; size=1000; chunked; header=name:value; delay-ms=50; close; reset; garbage; head-only`
+//! `x-answer: status=503; every-other=503; body=text; size=1000; chunked; header=name:value; delay-ms=50; close; reset; garbage; head-only`
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ pub struct Seen {
 pub struct Backend {
     pub port: u16,
 }
+
+/// Of answers that asked for `every-other`.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 pub type Log = Arc<Mutex<Vec<Seen>>>;
 
@@ -78,6 +82,9 @@ fn answer(stream: &mut TcpStream, command: &str, name: &str, head: bool) -> bool
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key {
             "status" => status = value.parse().unwrap_or(500),
+            "every-other" if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
+                status = value.parse().unwrap_or(500)
+            }
             "body" => body = value.to_string(),
             "size" => body = "x".repeat(value.parse().unwrap_or(0)),
             "chunked" => chunked = true,

@@ -121,9 +121,9 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ),
     (
         "typed_config:\n              \"@type\": ROUTER",
-        "^typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors",
+        "^typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
         "MANAGER.http_filters[0].typed_config",
-        "extension `envoy.extensions.filters.http.cors.v3.Cors` is not implemented",
+        "extension `envoy.extensions.filters.http.lua.v3.Lua` is not implemented",
     ),
     (
         "ROUTER",
