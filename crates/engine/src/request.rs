@@ -15,8 +15,17 @@ pub struct Arrival<'a> {
     pub request_id: &'a dyn Fn() -> [u8; 36],
 }
 
-/// Rewrites the request head in place; returns the trusted client address.
-pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Option<SocketAddr> {
+/// What was learnt of the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The trusted address.
+    pub address: Option<SocketAddr>,
+    /// It may say how a request is treated, in `x-envoy-` headers. Those of others are gone.
+    pub internal: bool,
+}
+
+/// Rewrites the request head in place.
+pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Client {
     let upgrade = is_upgrade(head);
     strip_hop_by_hop(head, upgrade);
     let (remote, single) = client_address(manager, head, arrival);
@@ -34,7 +43,7 @@ pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> 
             head.set(b"x-request-id", &(arrival.request_id)());
         }
     }
-    remote
+    Client { address: remote, internal }
 }
 
 /// Fields that describe one connection only, including those that `Connection` names (RFC 9110 section 7.6.1).
@@ -150,9 +159,10 @@ fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, inter
         head.set(b"x-envoy-internal", b"true");
         return;
     }
-    for name in ENVOY_ONLY {
-        head.remove(name);
-    }
+    // In one pass: nearly no field begins so.
+    head.remove_if(|name, _| {
+        name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"x-envoy-")) && matches_any(name, &ENVOY_ONLY)
+    });
     if manager.use_remote_address {
         for name in EDGE_ONLY {
             head.remove(name);

@@ -19,10 +19,12 @@ pub struct Deadlines {
     pub stream: Duration,
 }
 
-/// Reads and removes the headers that change deadlines. `respect_expected` trusts what the caller's proxy expects
-/// (`Router.respect_expected_rq_timeout`); `stream` is the connection manager's `max_stream_duration`.
-pub fn deadlines(forward: &Forward, head: &mut Head, respect_expected: bool, stream: Duration) -> Deadlines {
-    let asked = head.get(b"grpc-timeout").and_then(parse_grpc);
+/// What configuration and `grpc-timeout` say. `stream` is the connection manager's `max_stream_duration`.
+pub fn deadlines(forward: &Forward, head: &mut Head, stream: Duration) -> Deadlines {
+    let asked = match forward.grpc_timeout {
+        GrpcTimeout::Ignored => None,
+        _ => head.get(b"grpc-timeout").and_then(parse_grpc),
+    };
     let retry = forward.retry.as_ref();
     let mut deadlines = Deadlines {
         route: forward.timeout,
@@ -47,19 +49,7 @@ pub fn deadlines(forward: &Forward, head: &mut Head, respect_expected: bool, str
     if !deadlines.stream.is_zero() && head.is_grpc() {
         set_grpc(head, deadlines.stream);
     }
-    if let Some(expected) = millis(head, EXPECTED).filter(|_| respect_expected) {
-        deadlines.route = expected;
-    } else if let Some(wanted) = millis(head, UPSTREAM) {
-        deadlines.route = wanted;
-    }
-    head.remove(UPSTREAM);
-    if let Some(wanted) = millis(head, PER_TRY) {
-        deadlines.per_try = wanted;
-    }
-    head.remove(PER_TRY);
-    if !deadlines.route.is_zero() && deadlines.per_try >= deadlines.route {
-        deadlines.per_try = Duration::ZERO;
-    }
+    deadlines.settle();
     deadlines
 }
 
@@ -77,6 +67,29 @@ fn millis(head: &Head, name: &[u8]) -> Option<Duration> {
 }
 
 impl Deadlines {
+    /// Reads and removes the headers in which a trusted caller changes deadlines. `respect_expected` believes what the
+    /// caller's proxy expects (`Router.respect_expected_rq_timeout`).
+    pub fn take_headers(&mut self, head: &mut Head, respect_expected: bool) {
+        if let Some(expected) = millis(head, EXPECTED).filter(|_| respect_expected) {
+            self.route = expected;
+        } else if let Some(wanted) = millis(head, UPSTREAM) {
+            self.route = wanted;
+        }
+        head.remove(UPSTREAM);
+        if let Some(wanted) = millis(head, PER_TRY) {
+            self.per_try = wanted;
+        }
+        head.remove(PER_TRY);
+        self.settle();
+    }
+
+    /// An attempt that may take as long as the whole has no deadline of its own.
+    fn settle(&mut self) {
+        if !self.route.is_zero() && self.per_try >= self.route {
+            self.per_try = Duration::ZERO;
+        }
+    }
+
     /// What the upstream is told to expect when `spent` of the time is over. `None`: it may take for ever.
     pub fn expected(&self, spent: Duration, hedging: bool) -> Option<Duration> {
         const LEAST: Duration = Duration::from_millis(1);
@@ -171,7 +184,8 @@ mod tests {
         ];
         for (fields, respect, route_ms, per_try_ms) in cases {
             let mut head = head(fields);
-            let found = deadlines(&route, &mut head, respect, Duration::ZERO);
+            let mut found = deadlines(&route, &mut head, Duration::ZERO);
+            found.take_headers(&mut head, respect);
             assert_eq!((found.route, found.per_try), (ms(route_ms), ms(per_try_ms)), "{fields:?}");
             assert!(head.get(UPSTREAM).is_none() && head.get(PER_TRY).is_none());
         }
@@ -183,14 +197,14 @@ mod tests {
         let by_route = forward(ms(500), ms(0), GrpcTimeout::Route { max: ms(2000), offset: ms(10) });
         for (asked, wanted) in [("100m", 90), ("9S", 2000), ("5m", 5), ("bad", 2000)] {
             let mut head = head(&[grpc, ("grpc-timeout", asked)]);
-            assert_eq!(deadlines(&by_route, &mut head, false, ms(0)).route, ms(wanted), "{asked}");
+            assert_eq!(deadlines(&by_route, &mut head, ms(0)).route, ms(wanted), "{asked}");
         }
         let by_stream = forward(ms(0), ms(0), GrpcTimeout::Stream { max: ms(2000), offset: ms(10) });
         let mut late = head(&[grpc, ("grpc-timeout", "3S")]);
-        assert_eq!(deadlines(&by_stream, &mut late, false, ms(0)).stream, ms(1990));
+        assert_eq!(deadlines(&by_stream, &mut late, ms(0)).stream, ms(1990));
         assert_eq!(late.get(b"grpc-timeout"), Some(&b"1990m"[..]));
         let mut none = head(&[grpc]);
-        assert_eq!(deadlines(&by_stream, &mut none, false, ms(700)).stream, ms(700));
+        assert_eq!(deadlines(&by_stream, &mut none, ms(700)).stream, ms(700));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Call<'c> {
     pub upgrade: bool,
     pub responder: Responder<'c>,
     pub watch: &'c mut Watch,
+    /// A trusted caller: its `x-envoy-` headers count.
+    pub internal: bool,
     pub leftovers: Leftovers,
     pub info: StreamInfo,
     pub started: Instant,
@@ -151,7 +153,9 @@ fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
         client_cert: client_cert.as_deref(),
         request_id: &|| worker.uuid(),
     };
-    call.info.remote = request::arrive(manager, head, &arrival);
+    let client = request::arrive(manager, head, &arrival);
+    call.info.remote = client.address;
+    call.internal = client.internal;
     if call.upgrade && !upgrade_allowed(call) {
         return Err(Refusal::UpgradeDenied);
     }

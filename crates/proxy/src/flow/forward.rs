@@ -102,11 +102,16 @@ pub async fn forward<'t>(
 /// Settles everything that does not depend on the host: deadlines, edits, copies.
 fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forward: &'t Forward) -> Journey<'t> {
     let manager = &call.service.manager;
-    let respect = manager.respect_expected_rq_timeout;
-    let deadlines = deadline::deadlines(forward, call.request, respect, manager.timeouts.max_stream_duration);
+    let mut deadlines = deadline::deadlines(forward, call.request, manager.timeouts.max_stream_duration);
+    if call.internal {
+        deadlines.take_headers(call.request, manager.respect_expected_rq_timeout);
+    }
     prepare(call, levels, forward);
-    let policy = retry::policy(forward.retry.as_deref(), call.request);
-    let hedge = hedging(call, forward);
+    let (policy, hedge) = if call.internal {
+        (retry::policy(forward.retry.as_deref(), call.request), hedging(call, forward))
+    } else {
+        (forward.retry.as_deref().map(Cow::Borrowed), forward.hedge_on_per_try_timeout)
+    };
     if let Some(idle) = forward.idle_timeout {
         call.watch.set_idle(idle, call.started);
     }

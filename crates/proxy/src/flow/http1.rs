@@ -126,6 +126,7 @@ impl Connection<'_> {
             upgrade,
             responder: Responder::H1 { writer: &mut self.writer, keep_alive, started: false },
             watch: &mut self.watch,
+            internal: false,
             leftovers: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
@@ -155,6 +156,7 @@ impl Connection<'_> {
             upgrade: false,
             responder: Responder::H1 { writer: &mut self.writer, keep_alive: false, started: false },
             watch: &mut self.watch,
+            internal: false,
             leftovers: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,

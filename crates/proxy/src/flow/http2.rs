@@ -130,6 +130,7 @@ async fn serve_stream(
         upgrade: false,
         responder: Responder::H2 { respond, sink: None },
         watch: &mut watch,
+        internal: false,
         leftovers: Default::default(),
         info: StreamInfo {
             protocol: Protocol::Http2,
