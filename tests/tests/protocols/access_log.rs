@@ -23,7 +23,9 @@ const LOGS: &str = "access_log:\n\
      details: \"%RESPONSE_CODE_DETAILS%\"\n        flags: \"%RESPONSE_FLAGS%\"\n        received: \"%BYTES_RECEIVED%\"\n        sent: \"%BYTES_SENT%\"\n        \
      route: \"%ROUTE_NAME%\"\n        cluster: \"%UPSTREAM_CLUSTER%\"\n        upstream: \"%UPSTREAM_HOST%\"\n        attempts: \"%UPSTREAM_REQUEST_ATTEMPT_COUNT%\"\n        \
      agent: \"%REQ(USER-AGENT):6%\"\n        missing: \"%REQ(X-NONE)%\"\n        backend: \"%RESP(X-BACKEND)%\"\n        text: \"<%PROTOCOL%> %RESPONSE_CODE%\"\n        \
-     nested: { remote: \"%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n";
+     nested: { remote: \"%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n\
+     - name: stdout\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n    \
+     log_format: { json_format: { code: \"%RESPONSE_CODE%\", path: \"%REQ(:PATH)%\", sent: \"%BYTES_SENT%\" } }\n";
 
 const REQUESTS: [&str; 10] = [
     "GET /a HTTP/1.1\r\nHost: test\r\nUser-Agent: agent/1.0 \"quoted\"\r\n\r\n",
@@ -38,12 +40,12 @@ const REQUESTS: [&str; 10] = [
     "GET /none HTTP/1.1\r\nHost: test\r\n\r\n",
 ];
 
-/// The file's lines once there are enough: logs are written in batches.
-fn lines(file: &Path) -> Vec<String> {
+/// The file's lines that begin so, once there are enough: logs are written in batches.
+fn lines(file: &Path, begin: char) -> Vec<String> {
     let start = Instant::now();
     loop {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let lines: Vec<String> = text.lines().map(str::to_string).collect();
+        let lines: Vec<String> = text.lines().filter(|line| line.starts_with(begin)).map(str::to_string).collect();
         if lines.len() >= REQUESTS.len() {
             return lines;
         }
@@ -81,14 +83,17 @@ fn the_same_lines_as_envoy() {
         for request in REQUESTS {
             exchange(proxy.port, request.as_bytes(), 1);
         }
-        let plain: Vec<String> = lines(&folder.join("default.log")).iter().map(|line| steady(line)).collect();
-        let json = lines(&folder.join("json.log"));
-        let json: Vec<Value> = json.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        (plain, json)
+        let plain: Vec<String> = lines(&folder.join("default.log"), '[').iter().map(|line| steady(line)).collect();
+        let parse = |line: &String| -> Value { serde_json::from_str(line).unwrap() };
+        // What the process says of itself goes there too.
+        let [json, stdout] =
+            ["json.log", "proxy.log"].map(|name| lines(&folder.join(name), '{').iter().map(parse).collect::<Vec<_>>());
+        (plain, json, stdout)
     });
     let [envoy, ours] = logs;
     for (index, request) in REQUESTS.iter().enumerate() {
         assert_eq!(ours.0[index], envoy.0[index], "{request}: ours is on the left, Envoy's on the right");
         assert_eq!(ours.1[index], envoy.1[index], "{request}: ours is on the left, Envoy's on the right");
+        assert_eq!(ours.2[index], envoy.2[index], "{request}: ours is on the left, Envoy's on the right");
     }
 }

@@ -15,6 +15,7 @@ use engine::route::Choice;
 use h2::server::SendResponse;
 use model::Refusal;
 use model::header::Edits;
+use model::refusal::grpc_of_http;
 use model::route::{DirectResponse, RouteTable, WeightedCluster};
 use std::task::{self, Poll};
 
@@ -186,7 +187,7 @@ pub async fn redirect(
     call.response.status = status;
     call.response.push(b"location", &location);
     if call.request.is_grpc() {
-        to_grpc(call.response, engine::grpc::status(status), b"");
+        to_grpc(call.response, grpc_of_http(status), b"");
     }
     finish_head(call, levels);
     reply(call, b"").await
@@ -223,7 +224,7 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         call.response.push(b"location", &location);
     }
     if call.request.is_grpc() {
-        to_grpc(call.response, engine::grpc::status(direct.status), body);
+        to_grpc(call.response, grpc_of_http(direct.status), body);
         body = &[];
     } else if !body.is_empty() {
         call.response.push(b"content-type", b"text/plain");
