@@ -26,7 +26,6 @@ pub struct Backend {
 }
 
 /// What a backend answers with.
-#[derive(Clone)]
 struct Answer {
     protocol: Protocol,
     body: Bytes,
@@ -40,10 +39,9 @@ impl Backend {
         let body: Bytes = if protocol == Protocol::GrpcUnary { message(length) } else { vec![b'x'; length].into() };
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
         let http1 = [head.as_bytes(), &body].concat().into();
-        let answer = Rc::new(Answer { protocol, body, http1 });
+        let answer = Answer { protocol, body, http1 };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
-        let answer = Answer::clone(&answer);
         std::thread::Builder::new().name("backend".into()).spawn(move || {
             let outcome = serve(answer, on, &tell, stopped);
             if let Err(error) = outcome {

@@ -146,6 +146,13 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
+impl Case {
+    /// Whether requests come at a fixed rate.
+    pub fn open_loop(&self) -> bool {
+        matches!(self.traffic.pace, Pace::Rate(_))
+    }
+}
+
 impl Traffic {
     /// What a lone proxy speaks to clients and to the backend.
     pub fn sides(&self) -> (Side, Side) {

@@ -71,7 +71,7 @@ mod tests {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut values: Vec<u64> = (0..5000).map(|_| random.u64(0..1 << random.u32(1..40))).collect();
+        let mut values: Vec<u64> = (0..5000).map(|_| random.u64(..) >> random.u32(20..64)).collect();
         let (mut left, mut right) = (Histogram::default(), Histogram::default());
         for (index, value) in values.iter().enumerate() {
             if index % 2 == 0 { left.record(*value) } else { right.record(*value) }

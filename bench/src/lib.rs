@@ -9,3 +9,5 @@ pub mod peers;
 pub mod tls;
 pub mod cases;
 pub mod run;
+pub mod plot;
+pub mod report;

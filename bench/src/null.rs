@@ -127,10 +127,10 @@ fn would_block() -> io::Result<()> {
 }
 
 fn close(socket: RawFd, ends: &mut Ends) {
-    if let Some(end) = ends.get_mut(socket as usize).and_then(Option::take) {
-        if let Some(peer) = ends.get_mut(end.peer as usize) {
-            *peer = None;
-        }
+    if let Some(end) = ends.get_mut(socket as usize).and_then(Option::take)
+        && let Some(peer) = ends.get_mut(end.peer as usize)
+    {
+        *peer = None;
     }
 }
 

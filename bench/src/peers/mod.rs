@@ -59,12 +59,15 @@ pub enum Start {
     Cannot(&'static str),
 }
 
+/// Writes a program's configuration for a job.
+type Prepare = fn(&Path, &Job) -> anyhow::Result<Start>;
+
 /// A proxy that can be measured.
 pub struct Peer {
     pub name: &'static str,
     pub version: String,
     program: PathBuf,
-    command: fn(&Path, &Job) -> anyhow::Result<Start>,
+    command: Prepare,
 }
 
 /// Names of all peers, as `--peer` takes them, Ripstop first: ratios compare it with the others.
@@ -72,7 +75,7 @@ pub const NAMES: [&str; 5] = ["ripstop", "null", "haproxy", "nginx", "envoy"];
 
 impl Peer {
     pub fn new(name: &'static str, program: PathBuf) -> anyhow::Result<Peer> {
-        let (command, version): (fn(&Path, &Job) -> anyhow::Result<Start>, &str) = match name {
+        let (command, version): (Prepare, &str) = match name {
             "ripstop" => (envoy::ripstop, "--version"),
             "envoy" => (envoy::envoy, "--version"),
             "haproxy" => (haproxy::command, "-v"),

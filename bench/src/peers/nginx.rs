@@ -34,7 +34,7 @@ fn configuration(job: &Job) -> anyhow::Result<String> {
     text += if job.log { LOG } else { "access_log off;\n" };
     let http2 = if job.to_clients.wire == Wire::Http2 { " http2" } else { "" };
     let ssl = if job.to_clients.security == Security::Plain { "" } else { " ssl" };
-    write!(text, "server {{ listen {}{ssl}{http2} backlog=4096;\n", job.listen)?;
+    writeln!(text, "server {{ listen {}{ssl}{http2} backlog=4096;", job.listen)?;
     text += &tls(job);
     text += "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;\n";
     let scheme = if job.to_upstream.security == Security::Plain { "http" } else { "https" };
