@@ -109,8 +109,8 @@ async fn http1(mut stream: TcpStream, answer: &Answer) -> anyhow::Result<()> {
             return Ok(());
         }
         filled += count;
-        let Some((head, length)) = request(&buffer[..filled])? else { continue };
-        let mut missing = (head + length).saturating_sub(filled);
+        let Some(request) = request(&buffer[..filled])? else { continue };
+        let mut missing = (request.head + request.body).saturating_sub(filled);
         while missing > 0 {
             let most = missing.min(buffer.len());
             let count = stream.read(&mut buffer[..most]).await?;
@@ -120,17 +120,35 @@ async fn http1(mut stream: TcpStream, answer: &Answer) -> anyhow::Result<()> {
         // No proxy pipelines: what was read belongs to this request.
         filled = 0;
         stream.write_all(&answer.http1).await?;
+        if request.last {
+            return Ok(());
+        }
     }
 }
 
-/// Lengths of head and body, once the head is complete.
-fn request(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
+/// What of a request's head matters here.
+struct Request {
+    /// Lengths.
+    head: usize,
+    body: usize,
+    /// `Connection: close`
+    last: bool,
+}
+
+/// The request, once its head is complete.
+fn request(bytes: &[u8]) -> anyhow::Result<Option<Request>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head) = request.parse(bytes)? else { return Ok(None) };
-    let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or(Ok(0), |length| anyhow::Ok(std::str::from_utf8(length.value)?.parse()?))?;
-    Ok(Some((head, length)))
+    let (mut body, mut last) = (0, false);
+    for header in request.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            body = std::str::from_utf8(header.value)?.parse()?;
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            last = header.value.eq_ignore_ascii_case(b"close");
+        }
+    }
+    Ok(Some(Request { head, body, last }))
 }
 
 async fn http2(stream: TcpStream, answer: Rc<Answer>) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::load::ClientTls;
 use anyhow::Context;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
@@ -30,7 +30,10 @@ pub fn make(folder: &Path) -> anyhow::Result<Files> {
     let root = authority.self_signed(&key)?.pem();
     let issuer = Issuer::new(authority, key);
     let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(vec![SERVER_NAME.into()])?.signed_by(&key, &issuer)?.pem();
+    let mut leaf = CertificateParams::new(vec![SERVER_NAME.into()])?;
+    // OpenSSL takes a certificate that is named as its issuer for a self-signed one.
+    leaf.distinguished_name.push(DnType::CommonName, SERVER_NAME);
+    let leaf = leaf.signed_by(&key, &issuer)?.pem();
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;

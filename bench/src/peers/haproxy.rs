@@ -25,10 +25,10 @@ fn configuration(job: &Job) -> anyhow::Result<String> {
     if mode == "http" {
         text += "  http-reuse always\n";
     }
+    write!(text, "frontend in\n  bind {}{}\n", job.listen, bind(job))?;
     if job.log {
         text += LOG;
     }
-    write!(text, "frontend in\n  bind {}{}\n", job.listen, bind(job))?;
     if job.routes > 0 {
         text += &routes(job)?;
     } else {

@@ -148,6 +148,9 @@ fn null(program: &Path, job: &Job) -> anyhow::Result<Start> {
     if job.to_clients.security == Security::Tls {
         return Ok(Start::Cannot("has no TLS"));
     }
+    if job.log {
+        return Ok(Start::Cannot("writes no log"));
+    }
     let mut command = Command::new(program);
     command.args(["null", "--listen", &job.listen.to_string(), "--backend", &job.upstream.to_string()]);
     Ok(Start::Run(command))
