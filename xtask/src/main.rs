@@ -17,7 +17,7 @@ const HELP: &str = "cargo xtask COMMAND
   peers   install the programs the suites test against into target/peers (RIPSTOP_PEERS overrides)
             -o json        print what is there as JSON
   tidy    check the house rules: module order, dependency direction, file and function length, orphans
-  bench   CPU per request beside Envoy and HAProxy (needs peers and a release build; --dist for the dist profile)
+  bench   measure Ripstop beside its peers; `cargo xtask bench --help` says how
 
 Example:
   cargo xtask test --only unit

@@ -76,7 +76,7 @@ fn relative(file: &Path) -> String {
 /// Every Rust file of the workspace.
 fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["crates", "xtask", "tests"].iter().map(|name| root.join(name)).collect();
+    let mut folders: Vec<PathBuf> = ["crates", "bench", "xtask", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();

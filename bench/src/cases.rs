@@ -1,0 +1,190 @@
+//! What is measured: one table.
+
+use crate::load::{Pace, Protocol};
+use crate::peers::{Security, Side, Wire};
+
+pub struct Case {
+    /// As `--case` takes it.
+    pub name: &'static str,
+    pub title: &'static str,
+    pub traffic: Traffic,
+}
+
+/// Load through one proxy, or through two.
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    /// Between load and proxy.
+    pub protocol: Protocol,
+    /// Between proxy and backend.
+    pub backend: Protocol,
+    pub shape: Shape,
+    /// Between load and proxy.
+    pub tls: ClientSide,
+    pub connections: usize,
+    /// On each connection.
+    pub streams: usize,
+    /// Bytes in each request's body.
+    pub send: usize,
+    /// Bytes in each answer's body.
+    pub expect: usize,
+    pub pace: Pace,
+    pub log: bool,
+    /// Size of the route table; the requests take its last route. 0: one route.
+    pub routes: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One proxy between load and backend.
+    Single,
+    /// A proxy beside the client and one beside the server, mutual TLS with this protocol between them.
+    Mesh(Wire),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ClientSide {
+    Plain,
+    /// A full handshake for each connection.
+    Tls,
+    /// Sessions are resumed.
+    Resumed,
+}
+
+const H1: Traffic = Traffic {
+    protocol: Protocol::Http1,
+    backend: Protocol::Http1,
+    shape: Shape::Single,
+    tls: ClientSide::Plain,
+    connections: 64,
+    streams: 1,
+    send: 0,
+    expect: 1024,
+    pace: Pace::Saturate,
+    log: false,
+    routes: 0,
+};
+const H2: Traffic = Traffic { protocol: Protocol::Http2, backend: Protocol::Http2, connections: 4, streams: 16, ..H1 };
+
+const GRPC: Traffic = Traffic { protocol: Protocol::GrpcUnary, backend: Protocol::GrpcUnary, send: 1024, ..H2 };
+
+const fn case(name: &'static str, title: &'static str, traffic: Traffic) -> Case {
+    Case { name, title, traffic }
+}
+
+pub const CASES: &[Case] = &[
+    case("h1-1", "HTTP/1.1 keep-alive, 1 KB, 1 connection", Traffic { connections: 1, ..H1 }),
+    case("h1-64", "HTTP/1.1 keep-alive, 1 KB, 64 connections", H1),
+    case("h1-256", "HTTP/1.1 keep-alive, 1 KB, 256 connections", Traffic { connections: 256, ..H1 }),
+    case(
+        "h1-rate",
+        "HTTP/1.1 keep-alive, 1 KB, 1,000 requests a second on 16 connections",
+        Traffic { connections: 16, pace: Pace::Rate(1000.0), ..H1 },
+    ),
+    case("h1-64k", "HTTP/1.1 keep-alive, 64 KB, 16 connections", Traffic { connections: 16, expect: 64 << 10, ..H1 }),
+    case("h1-1m", "HTTP/1.1 keep-alive, 1 MB, 16 connections", Traffic { connections: 16, expect: 1 << 20, ..H1 }),
+    case(
+        "h1-close",
+        "HTTP/1.1, 1 KB, a new connection per request, 16 at a time",
+        Traffic { protocol: Protocol::Http1Close, connections: 16, ..H1 },
+    ),
+    case(
+        "h1-log",
+        "HTTP/1.1 keep-alive, 1 KB, 64 connections, JSON access log to a file (compare with h1-64)",
+        Traffic { log: true, ..H1 },
+    ),
+    case(
+        "routes-5000",
+        "HTTP/1.1 keep-alive, 1 KB, 64 connections, the last of 5,000 path prefixes (compare with h1-64)",
+        Traffic { routes: 5000, ..H1 },
+    ),
+    case("h2-h1", "HTTP/2 to HTTP/1.1, 1 KB, 4 connections of 16 streams", Traffic { backend: Protocol::Http1, ..H2 }),
+    case("grpc-unary", "gRPC unary calls, 1 KB each way, 4 connections of 16 streams", GRPC),
+    case(
+        "grpc-stream",
+        "gRPC messages on lasting calls, 1 KB each way, 4 connections of 16 streams",
+        Traffic { protocol: Protocol::GrpcStream, backend: Protocol::GrpcStream, ..GRPC },
+    ),
+    case(
+        "tcp",
+        "TCP, 1 KB and its echo, 64 connections",
+        Traffic { protocol: Protocol::Tcp, backend: Protocol::Tcp, send: 1024, ..H1 },
+    ),
+    case(
+        "mesh-h1-rate",
+        "Mesh hop (two proxies, mutual TLS 1.3) over HTTP/1.1, 1 KB, 1,000 requests a second on 16 connections",
+        Traffic { shape: Shape::Mesh(Wire::Http1), connections: 16, pace: Pace::Rate(1000.0), ..H1 },
+    ),
+    case(
+        "mesh-h1",
+        "Mesh hop over HTTP/1.1, 1 KB, saturated by 64 connections",
+        Traffic { shape: Shape::Mesh(Wire::Http1), ..H1 },
+    ),
+    case(
+        "mesh-h2-rate",
+        "Mesh hop over HTTP/2 for HTTP/1.1 applications, 1 KB, 1,000 requests a second on 16 connections",
+        Traffic { shape: Shape::Mesh(Wire::Http2), connections: 16, pace: Pace::Rate(1000.0), ..H1 },
+    ),
+    case(
+        "mesh-h2",
+        "Mesh hop over HTTP/2 for HTTP/1.1 applications, 1 KB, saturated by 64 connections",
+        Traffic { shape: Shape::Mesh(Wire::Http2), ..H1 },
+    ),
+    case(
+        "mesh-grpc",
+        "Mesh hop over HTTP/2 for gRPC, 1 KB each way, saturated by 4 connections of 16 streams",
+        Traffic { shape: Shape::Mesh(Wire::Http2), ..GRPC },
+    ),
+    case(
+        "tls-full",
+        "TLS 1.3 full handshakes, each with one 1 KB request, 16 at a time",
+        Traffic { protocol: Protocol::Http1Close, tls: ClientSide::Tls, connections: 16, ..H1 },
+    ),
+    case(
+        "tls-resumed",
+        "TLS 1.3 resumed handshakes, each with one 1 KB request, 16 at a time",
+        Traffic { protocol: Protocol::Http1Close, tls: ClientSide::Resumed, connections: 16, ..H1 },
+    ),
+];
+
+impl Case {
+    /// Whether requests come at a fixed rate.
+    pub fn open_loop(&self) -> bool {
+        matches!(self.traffic.pace, Pace::Rate(_))
+    }
+}
+
+impl Traffic {
+    /// What a lone proxy speaks to clients and to the backend.
+    pub fn sides(&self) -> (Side, Side) {
+        let security = if self.tls == ClientSide::Plain { Security::Plain } else { Security::Tls };
+        (Side { wire: wire(self.protocol), security }, Side { wire: wire(self.backend), security: Security::Plain })
+    }
+
+    /// Path of requests.
+    pub fn path(&self) -> String {
+        match self.routes.checked_sub(1) {
+            None => "/".into(),
+            Some(last) => format!("/route-{last}/"),
+        }
+    }
+}
+
+fn wire(protocol: Protocol) -> Wire {
+    match protocol {
+        Protocol::Tcp => Wire::Tcp,
+        Protocol::Http1 | Protocol::Http1Close => Wire::Http1,
+        Protocol::Http2 | Protocol::GrpcUnary | Protocol::GrpcStream => Wire::Http2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CASES;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
+}
