@@ -63,7 +63,8 @@ impl Client {
 
     pub fn finished(&mut self, now: Nanos, host: usize, outcome: &Outcome) {
         self.hosts.0[host].active -= 1;
-        self.picker.finished(&self.hosts.0[host].record, outcome, Duration::from_nanos(now));
+        let chosen = &self.hosts.0[host];
+        self.picker.finished(&chosen.record, chosen.active, outcome, Duration::from_nanos(now));
     }
 }
 

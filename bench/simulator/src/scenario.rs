@@ -12,6 +12,8 @@ pub struct Scenario {
     pub servers: Vec<Profile>,
     /// A client gives up after this time.
     pub patience: Option<Nanos>,
+    /// Servers say with each answer how many requests they have.
+    pub reports: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +82,7 @@ fn at_load(name: &str, clients: u64, load: f64, mut servers: Vec<Profile>) -> Sc
         *mean = (*mean as f64 * stretch) as Nanos;
     }
     let arrivals = Arrivals::Open { rate: RATE };
-    Scenario { name: name.into(), clients, arrivals, duration: MINUTE, servers, patience: None }
+    Scenario { name: name.into(), clients, arrivals, duration: MINUTE, servers, patience: None, reports: false }
 }
 
 /// Finagle's balancersim: ten stable servers and one with a fault; 1250 requests a second for 45 seconds. Its servers
@@ -91,7 +93,7 @@ fn finagle(clients: u64) -> [Scenario; 4] {
         let mut servers = vec![stable.clone(); 10];
         servers.push(other);
         let arrivals = Arrivals::Open { rate: 1250.0 };
-        Scenario { name: name.into(), clients, arrivals, duration: 45 * SECOND, servers, patience: None }
+        Scenario { name: name.into(), clients, arrivals, duration: 45 * SECOND, servers, patience: None, reports: false }
     };
     let cold = Profile { warm_up: Some((10 * SECOND, 5.0)), ..stable.clone() };
     [
@@ -113,6 +115,7 @@ fn buoyant(clients: u64) -> Scenario {
         duration: MINUTE,
         servers,
         patience: Some(SECOND),
+        reports: false,
     }
 }
 
@@ -132,6 +135,7 @@ fn tower(clients: u64) -> [Scenario; 2] {
             })
             .collect(),
         patience: None,
+        reports: false,
     };
     [
         with("tower #76: 1, 10x4, 100x4, 1000 ms", [1, 10, 10, 10, 10, 100, 100, 100, 100, 1000]),
@@ -143,12 +147,12 @@ fn one_dead(clients: u64) -> Scenario {
     let mut servers = vec![Profile::new(4, Work::Exponential(20 * MILLI)); 10];
     servers[0] = servers[0].clone().always(Fault::Dead);
     let arrivals = Arrivals::Open { rate: RATE };
-    Scenario { name: "one of 10 dead".into(), clients, arrivals, duration: MINUTE, servers, patience: None }
+    Scenario { name: "one of 10 dead".into(), clients, arrivals, duration: MINUTE, servers, patience: None, reports: false }
 }
 
 fn one_of_five(clients: u64) -> Scenario {
     let mut servers = vec![Profile::new(512, Work::Steady(40 * MILLI)); 5];
     servers[0] = servers[0].clone().always(Fault::Slow(50.0));
     let arrivals = Arrivals::Open { rate: RATE };
-    Scenario { name: "one of 5 at 2 s".into(), clients, arrivals, duration: MINUTE, servers, patience: None }
+    Scenario { name: "one of 5 at 2 s".into(), clients, arrivals, duration: MINUTE, servers, patience: None, reports: false }
 }

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::scenario::{Arrivals, Scenario};
 use crate::server::{Fault, Job, Server};
 use crate::{MILLI, Nanos, SECOND};
-use engine::balance::Outcome;
+use engine::balance::{Ending, Outcome};
 use model::balance::Policy;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -182,7 +182,9 @@ impl World<'_> {
         if success {
             self.results.latencies.push(latency);
         }
-        let outcome = Outcome { latency: Duration::from_nanos(latency), success };
+        let ending = if success { Ending::Answered } else { Ending::Failed };
+        let load = (success && self.scenario.reports).then_some(f64::from(request.load));
+        let outcome = Outcome { ending, latency: Duration::from_nanos(latency), load };
         let (client, server) = (request.client, request.server as usize);
         self.clients[client as usize].finished(self.now, server, &outcome);
         if matches!(self.scenario.arrivals, Arrivals::Closed { .. }) && self.now < self.scenario.duration {

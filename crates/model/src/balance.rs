@@ -11,6 +11,8 @@ pub enum Policy {
     RingHash(RingHash),
     Maglev(Maglev),
     PeakEwma(PeakEwma),
+    /// Ripstop's own; see `engine::balance::adaptive`.
+    Adaptive,
 }
 
 /// `least_request.v3.LeastRequest`.
@@ -111,4 +113,3 @@ impl Default for PeakEwma {
         }
     }
 }
-

@@ -3,6 +3,7 @@
 //!
 //! `Picker` is one policy at work on one list of hosts; a file each holds the policies.
 
+pub mod adaptive;
 pub mod hashing;
 pub mod least_request;
 pub mod peak_ewma;
@@ -11,8 +12,9 @@ pub mod round_robin;
 pub mod schedule;
 pub mod slow_start;
 
-pub use record::{Outcome, Record};
+pub use record::{Ending, Outcome, Record};
 
+use adaptive::Adaptive;
 use hashing::{Bounded, Entry, Maglev, Ring};
 use least_request::LeastRequest;
 use model::balance::{Hashing, Policy};
@@ -57,6 +59,7 @@ pub enum Picker {
     Ring(Ring, Option<Bounded>),
     Maglev(Maglev, Option<Bounded>),
     PeakEwma(PeakEwma),
+    Adaptive(Adaptive),
 }
 
 impl Picker {
@@ -75,6 +78,7 @@ impl Picker {
                 Picker::Maglev(Maglev::new(config.table_size, &entries), bounded(config.hashing, &entries))
             }
             Policy::PeakEwma(config) => Picker::PeakEwma(PeakEwma::new(*config)),
+            Policy::Adaptive => Picker::Adaptive(Adaptive::new(hosts)),
         }
     }
 
@@ -92,16 +96,23 @@ impl Picker {
                 within_bounds(bounded, hosts, pick, |key, again| table.choose(key, again))
             }
             Picker::PeakEwma(state) => state.pick(hosts, pick),
+            Picker::Adaptive(state) => state.pick(hosts, pick),
         }
     }
 
     /// A request was sent to the host of `record`.
-    pub fn started(&self, _record: &Record, _now: Duration) {}
+    pub fn started(&self, record: &Record, now: Duration) {
+        if let Picker::Adaptive(state) = self {
+            state.started(record, now);
+        }
+    }
 
-    /// A request to the host of `record` ended.
-    pub fn finished(&self, record: &Record, outcome: &Outcome, now: Duration) {
-        if let Picker::PeakEwma(state) = self {
-            state.finished(record, outcome, now);
+    /// A request to the host of `record` ended; `active` are left in flight.
+    pub fn finished(&self, record: &Record, active: u32, outcome: &Outcome, now: Duration) {
+        match self {
+            Picker::PeakEwma(state) => state.finished(record, outcome, now),
+            Picker::Adaptive(state) => state.finished(record, active, outcome, now),
+            _ => {}
         }
     }
 }

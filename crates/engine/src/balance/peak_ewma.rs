@@ -3,7 +3,7 @@
 //! The latency estimate jumps up to a slower answer at once and decays with time, so that a slow host is left alone
 //! quickly and tried again later.
 
-use super::{Hosts, Outcome, Pick, Record};
+use super::{Ending, Hosts, Outcome, Pick, Record};
 use model::balance;
 use std::time::Duration;
 
@@ -49,6 +49,9 @@ impl PeakEwma {
         let old = record.latency.get();
         let kept = self.fade(record, now);
         let latency = outcome.latency.as_secs_f64();
+        if outcome.ending == Ending::Abandoned && latency <= record.latency.get() {
+            return;
+        }
         if latency > old || old == 0.0 {
             record.latency.set(latency);
         } else {
