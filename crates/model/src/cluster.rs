@@ -1,5 +1,6 @@
 //! Clusters (`cluster.v3.Cluster`).
 
+use crate::balance::Policy;
 use crate::endpoint::Assignment;
 use crate::http::Http2Options;
 use crate::tls::ClientTls;
@@ -12,7 +13,7 @@ pub struct Cluster {
     /// Name used in stats (`alt_stat_name`, else the name).
     pub stat_name: Arc<str>,
     pub discovery: Discovery,
-    pub policy: LbPolicy,
+    pub policy: Policy,
     pub connect_timeout: Duration,
     pub protocol: UpstreamProtocol,
     pub http2: Http2Options,
@@ -48,7 +49,7 @@ impl Cluster {
             name: name.into(),
             stat_name: name.into(),
             discovery,
-            policy: LbPolicy::RoundRobin,
+            policy: Policy::RoundRobin { slow_start: None },
             connect_timeout: Duration::from_secs(5),
             protocol: UpstreamProtocol::Http1,
             http2: Http2Options::default(),
@@ -101,13 +102,6 @@ pub enum DnsFamily {
     V6Only,
     V4Preferred,
     All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LbPolicy {
-    RoundRobin,
-    LeastRequest { choices: u32, bias: f64 },
-    Random,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

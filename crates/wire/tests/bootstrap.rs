@@ -1,6 +1,7 @@
 //! Bootstraps as users write them: the examples compile, and what is wrong is said with place and remedy.
 
-use model::cluster::{Discovery, LbPolicy, UpstreamProtocol};
+use model::balance::{LeastRequest, Policy};
+use model::cluster::{Discovery, UpstreamProtocol};
 use model::http::RouteSource;
 use model::listener::NetworkFilter;
 use model::route::{Action, Target};
@@ -36,7 +37,7 @@ fn static_example() {
     assert!(orders.retry.as_ref().is_some_and(|retry| retry.on.gateway_error && retry.num_retries == 2));
     assert!(matches!(&web.target, Target::Weighted(weighted) if weighted.total == 100));
     let cluster = &bootstrap.clusters[0].value;
-    assert_eq!(cluster.policy, LbPolicy::LeastRequest { choices: 2, bias: 1.0 });
+    assert_eq!(cluster.policy, Policy::LeastRequest(LeastRequest::default()));
     assert!(matches!(cluster.discovery, Discovery::StrictDns { .. }));
     let outlier = bootstrap.clusters[1].value.outlier.clone().unwrap();
     assert_eq!(

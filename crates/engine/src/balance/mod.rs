@@ -1,187 +1,148 @@
-//! Picks an endpoint. Hosts are seen through [`Hosts`]; the caller gives the random numbers.
+//! Picks a host. Everything that varies is an argument: hosts are seen through [`Hosts`], time and random numbers
+//! come with each [`Pick`].
+//!
+//! `Picker` is one policy at work on one list of hosts; a file each holds the policies.
 
-/// The usable hosts of a cluster, by index.
+pub mod adaptive;
+pub mod hashing;
+pub mod least_request;
+pub mod peak_ewma;
+pub mod record;
+pub mod round_robin;
+pub mod schedule;
+pub mod slow_start;
+
+pub use record::{Ending, Outcome, Record};
+
+use adaptive::Adaptive;
+use hashing::{Bounded, Entry, Maglev, Ring};
+use least_request::LeastRequest;
+use model::balance::{Hashing, Policy};
+use peak_ewma::PeakEwma;
+use round_robin::RoundRobin;
+use std::time::Duration;
+
+/// The hosts to pick from, by index.
 pub trait Hosts {
     fn len(&self) -> usize;
-    fn weight(&self, index: usize) -> u32;
-    /// Requests in flight.
-    fn active(&self, index: usize) -> u32;
+    /// At least 1.
+    fn weight(&self, host: usize) -> u32;
+    /// Requests in flight from this worker.
+    fn active(&self, host: usize) -> u32;
+    fn record(&self, host: usize) -> &Record;
+    /// When the host was added or became healthy again, on the clock of [`Pick::now`].
+    fn healthy_since(&self, host: usize) -> Duration;
+    /// What consistent hashing knows the host by: the `hash_key` of its metadata, its host name or its address.
+    fn key(&self, host: usize, use_hostname: bool) -> &str;
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// State between picks, one per cluster and worker.
-#[derive(Clone, Debug)]
-pub enum Balancer {
-    RoundRobin(Schedule),
-    LeastRequest { choices: u32, bias: f64, schedule: Schedule },
-    Random,
+/// One request's wish.
+pub struct Pick<'a> {
+    /// Since any fixed moment.
+    pub now: Duration,
+    pub random: &'a mut fastrand::Rng,
+    /// What the route's hash policy made of the request.
+    pub hash: Option<u64>,
+    /// How many hosts were picked for this attempt already and were not wanted.
+    pub again: u32,
 }
 
-impl Balancer {
-    /// `seed` spreads the starting points of many workers.
-    pub fn new(policy: model::cluster::LbPolicy, seed: u64) -> Self {
-        use model::cluster::LbPolicy;
+/// A policy with its state between picks, for one list of hosts and one worker.
+#[derive(Clone, Debug)]
+pub enum Picker {
+    RoundRobin(RoundRobin),
+    LeastRequest(LeastRequest),
+    Random,
+    Ring(Ring, Option<Bounded>),
+    Maglev(Maglev, Option<Bounded>),
+    PeakEwma(PeakEwma),
+    Adaptive(Adaptive),
+}
+
+impl Picker {
+    /// For `hosts` as they are at `pick.now`; when they change, another one is made.
+    pub fn new(policy: &Policy, hosts: &impl Hosts, pick: &mut Pick<'_>) -> Self {
         match policy {
-            LbPolicy::RoundRobin => Balancer::RoundRobin(Schedule::new(seed)),
-            LbPolicy::LeastRequest { choices, bias } => {
-                Balancer::LeastRequest { choices, bias, schedule: Schedule::new(seed) }
+            Policy::RoundRobin { slow_start } => Picker::RoundRobin(RoundRobin::new(*slow_start, hosts, pick)),
+            Policy::LeastRequest(config) => Picker::LeastRequest(LeastRequest::new(config.clone(), hosts, pick)),
+            Policy::Random => Picker::Random,
+            Policy::RingHash(config) => {
+                let entries = entries(hosts, config.hashing);
+                Picker::Ring(Ring::new(config, &entries), bounded(config.hashing, &entries))
             }
-            LbPolicy::Random => Balancer::Random,
+            Policy::Maglev(config) => {
+                let entries = entries(hosts, config.hashing);
+                Picker::Maglev(Maglev::new(config.table_size, &entries), bounded(config.hashing, &entries))
+            }
+            Policy::PeakEwma(config) => Picker::PeakEwma(PeakEwma::new(*config)),
+            Policy::Adaptive => Picker::Adaptive(Adaptive::new(hosts)),
         }
     }
 
     /// Index of the next host; `None` when there is none.
-    pub fn pick(&mut self, hosts: &impl Hosts, mut random: impl FnMut() -> u64) -> Option<usize> {
+    pub fn pick(&mut self, hosts: &impl Hosts, pick: &mut Pick<'_>) -> Option<usize> {
         if hosts.is_empty() {
             return None;
         }
-        Some(match self {
-            Balancer::RoundRobin(schedule) => schedule.next(hosts, |index| f64::from(hosts.weight(index))),
-            Balancer::LeastRequest { choices, bias, schedule } => {
-                if equal_weights(hosts) {
-                    least_of(hosts, *choices, &mut random)
-                } else {
-                    let bias = *bias;
-                    schedule.next(hosts, |index| {
-                        f64::from(hosts.weight(index)) / (f64::from(hosts.active(index)) + 1.0).powf(bias)
-                    })
-                }
+        match self {
+            Picker::RoundRobin(state) => state.pick(hosts, pick),
+            Picker::LeastRequest(state) => state.pick(hosts, pick),
+            Picker::Random => Some(pick.random.usize(..hosts.len())),
+            Picker::Ring(ring, bounded) => within_bounds(bounded, hosts, pick, |key, again| ring.choose(key, again)),
+            Picker::Maglev(table, bounded) => {
+                within_bounds(bounded, hosts, pick, |key, again| table.choose(key, again))
             }
-            Balancer::Random => weighted_random(hosts, random()),
-        })
-    }
-
-    /// The host list changed: positions mean nothing any more.
-    pub fn reset(&mut self) {
-        if let Balancer::RoundRobin(schedule) | Balancer::LeastRequest { schedule, .. } = self {
-            schedule.reset();
+            Picker::PeakEwma(state) => state.pick(hosts, pick),
+            Picker::Adaptive(state) => state.pick(hosts, pick),
         }
     }
+
+    /// A request was sent to the host of `record`.
+    pub fn started(&self, record: &Record, now: Duration) {
+        if let Picker::Adaptive(state) = self {
+            state.started(record, now);
+        }
+    }
+
+    /// A request to the host of `record` ended; `active` are left in flight.
+    pub fn finished(&self, record: &Record, active: u32, outcome: &Outcome, now: Duration) {
+        match self {
+            Picker::PeakEwma(state) => state.finished(record, outcome, now),
+            Picker::Adaptive(state) => state.finished(record, active, outcome, now),
+            _ => {}
+        }
+    }
+}
+
+/// Without a hash, any key will do.
+fn within_bounds(
+    bounded: &Option<Bounded>,
+    hosts: &impl Hosts,
+    pick: &mut Pick<'_>,
+    choose: impl FnOnce(u64, u32) -> Option<usize>,
+) -> Option<usize> {
+    let key = pick.hash.unwrap_or_else(|| pick.random.u64(..));
+    let first = choose(key, pick.again)?;
+    Some(match bounded {
+        Some(bounded) => bounded.choose(first, key, |host| hosts.active(host)),
+        None => first,
+    })
+}
+
+fn entries(hosts: &impl Hosts, hashing: Hashing) -> Vec<Entry<'_>> {
+    let total: u64 = (0..hosts.len()).map(|host| u64::from(hosts.weight(host))).sum();
+    let share = |host: usize| f64::from(hosts.weight(host)) / total as f64;
+    (0..hosts.len()).map(|host| Entry { key: hosts.key(host, hashing.use_hostname), share: share(host) }).collect()
+}
+
+fn bounded(hashing: Hashing, entries: &[Entry<'_>]) -> Option<Bounded> {
+    let factor = hashing.balance_factor?;
+    Some(Bounded::new(factor, entries.iter().map(|entry| entry.share).collect()))
 }
 
 fn equal_weights(hosts: &impl Hosts) -> bool {
-    let first = hosts.weight(0);
-    (1..hosts.len()).all(|index| hosts.weight(index) == first)
-}
-
-/// The least loaded of `choices` random hosts (Mitzenmacher's power of two choices). Draws are with replacement.
-fn least_of(hosts: &impl Hosts, choices: u32, random: &mut impl FnMut() -> u64) -> usize {
-    let mut draw = || (random() % hosts.len() as u64) as usize;
-    let mut best = draw();
-    for _ in 1..choices.max(1) {
-        let other = draw();
-        if hosts.active(other) < hosts.active(best) {
-            best = other;
-        }
-    }
-    best
-}
-
-fn weighted_random(hosts: &impl Hosts, random: u64) -> usize {
-    let total: u64 = (0..hosts.len()).map(|index| u64::from(hosts.weight(index))).sum();
-    let mut point = random % total.max(1);
-    for index in 0..hosts.len() {
-        let weight = u64::from(hosts.weight(index));
-        if point < weight {
-            return index;
-        }
-        point -= weight;
-    }
-    hosts.len() - 1
-}
-
-/// Smooth weighted round robin: in every cycle each host comes up in proportion to its weight, well spread. With
-/// equal weights this is plain round robin.
-#[derive(Clone, Debug)]
-pub struct Schedule {
-    position: usize,
-    credit: Vec<f64>,
-}
-
-impl Schedule {
-    fn new(seed: u64) -> Self {
-        Schedule { position: seed as usize, credit: Vec::new() }
-    }
-
-    fn reset(&mut self) {
-        self.credit.clear();
-    }
-
-    fn next(&mut self, hosts: &impl Hosts, weight: impl Fn(usize) -> f64) -> usize {
-        let count = hosts.len();
-        if equal_weights(hosts) && (1..count).all(|index| weight(index) == weight(0)) {
-            self.position = self.position.wrapping_add(1);
-            return self.position % count;
-        }
-        self.credit.resize(count, 0.0);
-        let mut total = 0.0;
-        let mut best = 0;
-        for index in 0..count {
-            let weight = weight(index);
-            total += weight;
-            self.credit[index] += weight;
-            if self.credit[index] > self.credit[best] {
-                best = index;
-            }
-        }
-        self.credit[best] -= total;
-        best
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use model::cluster::LbPolicy;
-
-    struct Fake(Vec<(u32, u32)>);
-
-    impl Hosts for Fake {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn weight(&self, index: usize) -> u32 {
-            self.0[index].0
-        }
-        fn active(&self, index: usize) -> u32 {
-            self.0[index].1
-        }
-    }
-
-    fn shares(policy: LbPolicy, hosts: &Fake, picks: usize) -> Vec<usize> {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut balancer = Balancer::new(policy, 3);
-        let mut count = vec![0; hosts.len()];
-        for _ in 0..picks {
-            count[balancer.pick(hosts, || rng.u64(..)).unwrap()] += 1;
-        }
-        count
-    }
-
-    #[test]
-    fn round_robin_is_exact() {
-        assert_eq!(shares(LbPolicy::RoundRobin, &Fake(vec![(1, 0), (1, 0), (1, 0)]), 300), [100, 100, 100]);
-        assert_eq!(shares(LbPolicy::RoundRobin, &Fake(vec![(1, 0), (2, 0), (4, 0)]), 700), [100, 200, 400]);
-    }
-
-    #[test]
-    fn least_request_avoids_the_busy() {
-        let share = shares(LbPolicy::LeastRequest { choices: 2, bias: 1.0 }, &Fake(vec![(1, 9), (1, 0), (1, 0)]), 9000);
-        // Only a draw of the busy host twice (1/9) sends there.
-        assert!((800..1200).contains(&share[0]), "{share:?}");
-    }
-
-    #[test]
-    fn random_follows_weights() {
-        let share = shares(LbPolicy::Random, &Fake(vec![(1, 0), (3, 0)]), 8000);
-        assert!((1800..2200).contains(&share[0]), "{share:?}");
-    }
-
-    #[test]
-    fn no_hosts() {
-        let mut balancer = Balancer::new(LbPolicy::Random, 0);
-        assert_eq!(balancer.pick(&Fake(vec![]), || 0), None);
-    }
+    (1..hosts.len()).all(|host| hosts.weight(host) == hosts.weight(0))
 }

@@ -3,7 +3,7 @@
 use super::host::Host;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
-use engine::balance::{Balancer, Hosts};
+use engine::balance::{Hosts, Pick, Picker, Record};
 use engine::resilience::budget::Budget;
 use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
@@ -19,7 +19,7 @@ pub struct Cluster {
     /// Index 0 is the cluster's own transport, then one per `tls_matches` entry.
     transports: RefCell<Arc<Vec<ClientTransport>>>,
     hosts: RefCell<Rc<HostList>>,
-    balancer: RefCell<Balancer>,
+    picker: RefCell<Picker>,
     random: RefCell<fastrand::Rng>,
     started: Instant,
     /// By priority, as are retries.
@@ -41,12 +41,25 @@ impl Hosts for HostList {
         self.eligible.len()
     }
 
-    fn weight(&self, index: usize) -> u32 {
-        self.eligible[index].endpoint.weight
+    fn weight(&self, host: usize) -> u32 {
+        self.eligible[host].endpoint.weight
     }
 
-    fn active(&self, index: usize) -> u32 {
-        self.eligible[index].active.get()
+    fn active(&self, host: usize) -> u32 {
+        self.eligible[host].active.get()
+    }
+
+    fn record(&self, host: usize) -> &Record {
+        &self.eligible[host].record
+    }
+
+    fn healthy_since(&self, _: usize) -> Duration {
+        Duration::ZERO
+    }
+
+    fn key(&self, host: usize, use_hostname: bool) -> &str {
+        let host = &self.eligible[host];
+        if use_hostname { &host.endpoint.hostname } else { &host.name }
     }
 }
 
@@ -57,14 +70,16 @@ impl Cluster {
         transports: Arc<Vec<ClientTransport>>,
         seed: u64,
     ) -> Self {
-        let balancer = Balancer::new(config.policy, seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut pick = Pick { now: Duration::ZERO, random: &mut random, hash: None, again: 0 };
+        let picker = Picker::new(&config.policy, &HostList::default(), &mut pick);
         Cluster {
             config,
             stats,
             transports: RefCell::new(transports),
             hosts: RefCell::default(),
-            balancer: RefCell::new(balancer),
-            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            picker: RefCell::new(picker),
+            random: RefCell::new(random),
             started: Instant::now(),
             active_requests: Default::default(),
             active_retries: Default::default(),
@@ -103,8 +118,14 @@ impl Cluster {
         let preferred = best_priority(&all, assignment);
         let list = HostList { eligible: self.eligible(&preferred), all };
         self.stats.membership_healthy.set(list.all.iter().filter(|host| host.usable()).count() as u64);
+        self.adopt(list);
+    }
+
+    fn adopt(&self, list: HostList) {
+        let random = &mut *self.random.borrow_mut();
+        let mut pick = Pick { now: self.started.elapsed(), random, hash: None, again: 0 };
+        *self.picker.borrow_mut() = Picker::new(&self.config.policy, &list, &mut pick);
         *self.hosts.borrow_mut() = Rc::new(list);
-        self.balancer.borrow_mut().reset();
     }
 
     /// Usable hosts, or all when too few are usable to carry the load (panic).
@@ -122,16 +143,16 @@ impl Cluster {
         let current = self.hosts();
         let list = HostList { eligible: self.eligible(&current.all), all: current.all.clone() };
         self.stats.membership_healthy.set(list.all.iter().filter(|host| host.usable()).count() as u64);
-        *self.hosts.borrow_mut() = Rc::new(list);
-        self.balancer.borrow_mut().reset();
+        self.adopt(list);
     }
 
     /// The next host, avoiding those in `tried` for up to `attempts` picks.
     pub fn pick(&self, tried: &[Rc<Host>], attempts: u32) -> Result<Rc<Host>, Refusal> {
         let hosts = self.hosts();
-        let mut balancer = self.balancer.borrow_mut();
-        let mut random = self.random.borrow_mut();
-        let mut draw = || balancer.pick(&*hosts, || random.u64(..)).map(|index| hosts.eligible[index].clone());
+        let mut picker = self.picker.borrow_mut();
+        let random = &mut *self.random.borrow_mut();
+        let mut pick = Pick { now: self.started.elapsed(), random, hash: None, again: 0 };
+        let mut draw = || picker.pick(&*hosts, &mut pick).map(|index| hosts.eligible[index].clone());
         let Some(mut host) = draw() else {
             self.stats.upstream_cx_none_healthy.inc();
             return Err(Refusal::NoHealthyUpstream);

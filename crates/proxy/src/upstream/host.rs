@@ -71,6 +71,8 @@ pub struct Host {
     /// Requests in flight from this worker.
     pub active: Cell<u32>,
     pub outlier: RefCell<outlier::Record>,
+    /// For the balancer.
+    pub record: engine::balance::Record,
     pub idle: RefCell<Vec<H1Connection>>,
     pub h2: RefCell<Vec<H2Connection>>,
     pub requests: Cell<u64>,
@@ -90,6 +92,7 @@ impl Host {
             name,
             active: Cell::new(0),
             outlier: RefCell::default(),
+            record: engine::balance::Record::default(),
             idle: RefCell::default(),
             h2: RefCell::default(),
             requests: Cell::new(0),

@@ -6,16 +6,16 @@ use crate::pb::envoy::config::core::v3::RuntimeDouble;
 use crate::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use crate::problem::At;
 use crate::schema::type_name;
-use model::cluster::LbPolicy;
+use model::balance::{self, Policy};
 use pb::cluster::{LbConfig, LbPolicy as Named};
 
-pub(super) fn policy(at: &At<'_>, pb: &pb::Cluster) -> Result<LbPolicy> {
+pub(super) fn policy(at: &At<'_>, pb: &pb::Cluster) -> Result<Policy> {
     if let Some(list) = &pb.load_balancing_policy {
         return first_known(&at.field("load_balancing_policy"), list);
     }
     match known(at, "lb_policy", pb.lb_policy)? {
-        Named::RoundRobin => Ok(LbPolicy::RoundRobin),
-        Named::Random => Ok(LbPolicy::Random),
+        Named::RoundRobin => Ok(Policy::RoundRobin { slow_start: None }),
+        Named::Random => Ok(Policy::Random),
         Named::LeastRequest => match &pb.lb_config {
             Some(LbConfig::LeastRequestLbConfig(config)) => {
                 let at = at.field("least_request_lb_config");
@@ -32,7 +32,7 @@ pub(super) fn policy(at: &At<'_>, pb: &pb::Cluster) -> Result<LbPolicy> {
 }
 
 /// Envoy takes the first policy of the list that it knows.
-fn first_known(at: &At<'_>, list: &pb::LoadBalancingPolicy) -> Result<LbPolicy> {
+fn first_known(at: &At<'_>, list: &pb::LoadBalancingPolicy) -> Result<Policy> {
     let mut names = Vec::new();
     for (index, policy) in list.policies.iter().enumerate() {
         let at = at.item("policies", index);
@@ -41,8 +41,10 @@ fn first_known(at: &At<'_>, list: &pb::LoadBalancingPolicy) -> Result<LbPolicy> 
         let any = at.required("typed_config", &extension.typed_config)?;
         let at = at.field("typed_config");
         match type_name(&any.type_url) {
-            "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin" => return Ok(LbPolicy::RoundRobin),
-            "envoy.extensions.load_balancing_policies.random.v3.Random" => return Ok(LbPolicy::Random),
+            "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin" => {
+                return Ok(Policy::RoundRobin { slow_start: None });
+            }
+            "envoy.extensions.load_balancing_policies.random.v3.Random" => return Ok(Policy::Random),
             "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest" => {
                 let config: LeastRequest = unpack(&at, any)?;
                 if flag(&config.enable_full_scan) == Some(true) {
@@ -57,7 +59,7 @@ fn first_known(at: &At<'_>, list: &pb::LoadBalancingPolicy) -> Result<LbPolicy> 
     at.field("policies").wrong(text)
 }
 
-fn least_request(at: &At<'_>, choices: Option<u32>, bias: Option<&RuntimeDouble>) -> Result<LbPolicy> {
+fn least_request(at: &At<'_>, choices: Option<u32>, bias: Option<&RuntimeDouble>) -> Result<Policy> {
     let choices = choices.unwrap_or(2);
     if choices < 2 {
         return at.field("choice_count").wrong("must be at least 2");
@@ -66,5 +68,5 @@ fn least_request(at: &At<'_>, choices: Option<u32>, bias: Option<&RuntimeDouble>
     if bias.is_nan() || bias < 0.0 {
         return at.field("active_request_bias").wrong("must not be negative");
     }
-    Ok(LbPolicy::LeastRequest { choices, bias })
+    Ok(Policy::LeastRequest(balance::LeastRequest { choices, bias, full_scan: false, slow_start: None }))
 }
