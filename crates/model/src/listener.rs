@@ -85,6 +85,8 @@ pub struct TcpProxy {
     /// Zero disables.
     pub idle_timeout: Duration,
     pub max_connect_attempts: u32,
+    /// `hash_policy`: for hashing balancers, the client's address is the key.
+    pub hash_source_ip: bool,
     pub access_logs: Vec<Arc<AccessLog>>,
 }
 

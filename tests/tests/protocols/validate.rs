@@ -89,9 +89,9 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ),
     (
         "lb_policy: ROUND_ROBIN",
-        "^lb_policy: MAGLEV",
+        "^lb_policy: CLUSTER_PROVIDED",
         "static_resources.clusters[0].lb_policy",
-        "MAGLEV is not implemented; use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
+        "CLUSTER_PROVIDED is for clusters with a policy of their own; choose another",
     ),
     ("prefix: / }", "prefix: /, ^path: /x }", "ROUTE.match.path", "cannot be set together with prefix; choose one"),
     (

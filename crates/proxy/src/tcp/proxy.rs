@@ -3,13 +3,14 @@
 use super::tunnel::{self, End};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
-use crate::upstream::{Cluster, Host, connect};
+use crate::upstream::{Cluster, Host, Want, connect};
 use engine::Head;
 use engine::format::Context;
 use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
+use engine::route::hash;
 use model::Refusal;
-use model::listener::TcpTarget;
+use model::listener::{TcpProxy, TcpTarget};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +44,7 @@ async fn relay(worker: &Rc<Worker>, service: &TcpService, io: Io, info: &mut Str
         return Err(Refusal::ClusterNotFound(503));
     };
     info.cluster = Some(name);
-    let (host, connected) = connect_somewhere(&cluster, service.config.max_connect_attempts, info).await?;
+    let (host, connected) = connect_somewhere(&cluster, &service.config, info).await?;
     host.active.set(host.active.get() + 1);
     info.upstream_local = connected.local;
     let downstream = End { io: SharedIo::new(io), early: Vec::new() };
@@ -77,21 +78,23 @@ fn target(worker: &Worker, target: &TcpTarget) -> Arc<str> {
     }
 }
 
-/// Tries hosts until one accepts, at most `attempts`.
+/// Tries hosts until one accepts, at most `max_connect_attempts`.
 async fn connect_somewhere(
     cluster: &Rc<Cluster>,
-    attempts: u32,
+    config: &TcpProxy,
     info: &mut StreamInfo,
 ) -> Result<(Rc<Host>, connect::Connected), Refusal> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut last = Refusal::NoHealthyUpstream;
-    for _ in 0..attempts.max(1) {
-        let host = cluster.pick(&tried, 3)?;
+    let hash = info.remote.filter(|_| config.hash_source_ip).map(|remote| hash::source_ip(remote.ip()));
+    for _ in 0..config.max_connect_attempts.max(1) {
+        let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
+        let (host, _) = cluster.choose(Want { hash, attempts: 2, ..Want::default() }, unwanted)?;
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
         match connect::connect(cluster, &host, &[], "").await {
             Ok(connected) => {
-                cluster.note(&host, Sign::ConnectOk);
+                cluster.note(&host, Sign::ConnectOkFinal);
                 return Ok((host, connected));
             }
             Err(error) => {

@@ -21,6 +21,7 @@ pub mod http;
 mod lb;
 pub mod listener;
 pub mod matcher;
+mod outlier;
 pub mod retry;
 pub mod route;
 pub mod secret;

@@ -27,7 +27,6 @@ const fn partly(
 const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
 const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
-const NO_HASHING: &str = "only hashing load balancers read it, and none can be configured";
 const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
@@ -54,11 +53,8 @@ const BOOTSTRAP: &[Declared] = &[
     all("envoy.config.bootstrap.v3.Bootstrap.StaticResources"),
     partly(
         "envoy.config.bootstrap.v3.ClusterManager",
-        "",
-        &[
-            ("local_cluster_name", "only zone-aware balancing reads it, and it cannot be configured"),
-            ("enable_deferred_cluster_creation", "a cluster costs a worker nothing until it is used"),
-        ],
+        "local_cluster_name",
+        &[("enable_deferred_cluster_creation", "a cluster costs a worker nothing until it is used")],
     ),
     some("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
     partly(
@@ -287,9 +283,16 @@ const ROUTE: &[Declared] = &[
         "cluster cluster_header weighted_clusters prefix_rewrite host_rewrite_literal auto_host_rewrite timeout \
          retry_policy priority cluster_not_found_response_code idle_timeout upgrade_configs host_rewrite_header \
          regex_rewrite host_rewrite_path_regex append_x_forwarded_host max_stream_duration max_grpc_timeout \
-         grpc_timeout_offset hedge_policy request_mirror_policies",
-        &[("hash_policy", NO_HASHING)],
+         grpc_timeout_offset hedge_policy request_mirror_policies hash_policy metadata_match",
+        &[],
     ),
+    all("envoy.config.route.v3.RouteAction.HashPolicy"),
+    all("envoy.config.route.v3.RouteAction.HashPolicy.Header"),
+    all("envoy.config.route.v3.RouteAction.HashPolicy.Cookie"),
+    all("envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute"),
+    all("envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"),
+    all("envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter"),
+    some("envoy.config.route.v3.RouteAction.HashPolicy.FilterState", ""),
     all("envoy.config.route.v3.RouteAction.MaxStreamDuration"),
     some("envoy.config.route.v3.HedgePolicy", "hedge_on_per_try_timeout"),
     partly(
@@ -314,7 +317,7 @@ const ROUTE: &[Declared] = &[
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
         "name weight request_headers_to_add response_headers_to_add response_headers_to_remove \
-         request_headers_to_remove host_rewrite_literal typed_per_filter_config",
+         request_headers_to_remove host_rewrite_literal typed_per_filter_config metadata_match",
     ),
     partly(
         "envoy.config.route.v3.FilterConfig",
@@ -327,8 +330,9 @@ const ROUTE: &[Declared] = &[
         "envoy.config.route.v3.RetryPolicy",
         "retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts \
          retriable_status_codes retry_back_off retriable_headers retriable_request_headers per_try_idle_timeout \
-         rate_limited_retry_back_off",
+         rate_limited_retry_back_off retry_priority",
     ),
+    all("envoy.config.route.v3.RetryPolicy.RetryPriority"),
     all("envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff"),
     all("envoy.config.route.v3.RetryPolicy.ResetHeader"),
     all("envoy.config.route.v3.RetryPolicy.RetryHostPredicate"),
@@ -344,7 +348,7 @@ const CLUSTER: &[Declared] = &[
          alt_stat_name common_http_protocol_options upstream_connection_options \
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
-         upstream_http_protocol_options",
+         upstream_http_protocol_options lb_subset_config ring_hash_lb_config maglev_lb_config",
         &[
             ("metadata", DESCRIPTIVE),
             ("cleanup_interval", "is for ORIGINAL_DST"),
@@ -357,15 +361,26 @@ const CLUSTER: &[Declared] = &[
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold",
+        "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config",
         &[
             ("update_merge_window", "updates are merged by the snapshot anyway"),
             ("ignore_new_hosts_until_first_hc", "is for health checks, which cannot be configured"),
-            ("consistent_hashing_lb_config", NO_HASHING),
         ],
     ),
-    some("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count active_request_bias"),
-    some("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
+    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.RingHashLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.MaglevLbConfig"),
+    all("envoy.config.cluster.v3.Cluster.SlowStartConfig"),
+    some(
+        "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
+        "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any \
+         list_as_any metadata_fallback_policy",
+    ),
+    all("envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector"),
     all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
     all("envoy.config.cluster.v3.Cluster.RefreshRate"),
     some("envoy.config.cluster.v3.CircuitBreakers", "thresholds per_host_thresholds"),
@@ -381,7 +396,10 @@ const CLUSTER: &[Declared] = &[
          enforcing_success_rate consecutive_gateway_failure enforcing_consecutive_gateway_failure \
          split_external_local_origin_errors consecutive_local_origin_failure \
          enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate enforcing_failure_percentage \
-         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host",
+         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host \
+         success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor \
+         failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume \
+         max_ejection_time_jitter",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
     some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
@@ -492,11 +510,17 @@ const EXTENSIONS: &[Declared] = &[
     all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout",
+        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout hash_policy",
     ),
+    all("envoy.type.v3.HashPolicy"),
+    all("envoy.type.v3.HashPolicy.SourceIp"),
+    some("envoy.type.v3.HashPolicy.FilterState", ""),
     all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
     some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
     all("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    all("envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"),
+    all("envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"),
+    all("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"),
     all("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
     some(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -515,10 +539,33 @@ const EXTENSIONS: &[Declared] = &[
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         "http_protocol_options http2_protocol_options",
     ),
-    some("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin", ""),
-    some(
-        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-        "choice_count active_request_bias enable_full_scan",
+    all("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"),
+    all("envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"),
+    all("envoy.extensions.load_balancing_policies.random.v3.Random"),
+    all("envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash"),
+    all("envoy.extensions.load_balancing_policies.maglev.v3.Maglev"),
+    all("envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality"),
+    partly(
+        "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        "enable_oob_load_report blackout_period weight_expiration_period weight_update_period \
+         error_utilization_penalty metric_names_for_computing_utilization slow_start_config",
+        &[("oob_reporting_period", "is for reports out of band, which cannot be enabled")],
     ),
-    some("envoy.extensions.load_balancing_policies.random.v3.Random", ""),
+    some(
+        "envoy.extensions.load_balancing_policies.subset.v3.Subset",
+        "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any \
+         list_as_any metadata_fallback_policy subset_lb_policy",
+    ),
+    all("envoy.extensions.load_balancing_policies.subset.v3.Subset.LbSubsetSelector"),
+    all("envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig"),
+    some(
+        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
+        "routing_enabled min_cluster_size fail_traffic_on_panic force_locality_direct_routing",
+    ),
+    all("envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig"),
+    all("envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig"),
+    some(
+        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig",
+        "use_hostname_for_hashing hash_balance_factor",
+    ),
 ];
