@@ -1,10 +1,12 @@
 //! Real clients and servers of many protocols through the real proxy, and through the real Envoy where both can do it.
 
 mod access_log;
+mod balancing;
 mod grpc;
 mod h2_backend;
 mod http2;
 mod lifecycle;
+mod outliers;
 mod storm;
 mod support;
 mod tls;
