@@ -317,7 +317,7 @@ fn same_shares(setting: &Setting, wrong: &mut Vec<String>) {
     let by_subset = by_subset.map(|(path, ..)| format!("as/{path}"));
     for path in SHARED.iter().map(|(name, ..)| name.to_string()).chain(by_subset) {
         let one = request(&format!("/{path}"), &[]);
-        let first = both(setting, &[one.clone()]);
+        let first = both(setting, std::slice::from_ref(&one));
         // Where there is no host, one answer is like another.
         let hopeless = first.iter().all(|answers| host(&answers[0]) == "503");
         let answers = if hopeless { first } else { both(setting, &vec![one; REQUESTS]) };
