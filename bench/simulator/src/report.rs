@@ -46,8 +46,7 @@ pub fn markdown(all: &[Comparison]) -> String {
     let mut clients: Vec<u64> = all.iter().map(|comparison| comparison.scenario.clients).collect();
     clients.dedup();
     for count in clients {
-        let plural = if count == 1 { "" } else { "s" };
-        out.push_str(&format!("\n**{count} client{plural}**\n\n| scenario |"));
+        out.push_str(&format!("\n**{}**\n\n| scenario |", clients_of(count)));
         policies().iter().for_each(|entrant| out.push_str(&format!(" {} |", entrant.name)));
         out.push_str(&format!("\n|---|{}\n", "---|".repeat(policies().len())));
         for comparison in all.iter().filter(|comparison| comparison.scenario.clients == count) {
@@ -56,14 +55,24 @@ pub fn markdown(all: &[Comparison]) -> String {
             out.push('\n');
         }
     }
-    out.push_str("\n**Where adaptive is not the best** (p99, p99.9 and successes by more than ");
-    out.push_str(&format!("{:.0} %)\n\n", (NOISE - 1.0) * 100.0));
+    out.push_str(&format!(
+        "\n**Where another is better than adaptive** by more than {:.0} %\n\n",
+        (NOISE - 1.0) * 100.0
+    ));
     for comparison in all {
         for line in behind(comparison) {
-            out.push_str(&format!("- {} clients, {}: {line}\n", comparison.scenario.clients, comparison.scenario.name));
+            out.push_str(&format!(
+                "- {}, {}: {line}\n",
+                clients_of(comparison.scenario.clients),
+                comparison.scenario.name
+            ));
         }
     }
     out
+}
+
+fn clients_of(count: u64) -> String {
+    format!("{count} client{}", if count == 1 { "" } else { "s" })
 }
 
 /// Differences between seeds are smaller than this.

@@ -6,6 +6,7 @@ mod grpc;
 mod h2_backend;
 mod http2;
 mod lifecycle;
+mod load;
 mod outliers;
 mod storm;
 mod support;

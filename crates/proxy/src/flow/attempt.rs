@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::forward::{Journey, Retrying};
+use super::load;
 use super::mirror;
 use super::relay::client_gone;
 use super::watch::Alarm;
@@ -216,8 +217,9 @@ pub(super) fn give_up_late(journey: &mut Journey<'_>) {
 }
 
 /// What an answer says of its host. A gRPC answer without a body tells by its own status.
-fn note_answer(call: &Call<'_>, journey: &Journey<'_>, attempt: &Attempt) {
-    let response = &call.response;
+fn note_answer(call: &mut Call<'_>, journey: &Journey<'_>, attempt: &Attempt) {
+    let load = load::take(&journey.cluster, call.response);
+    let response = &*call.response;
     let status = match response.get(b"grpc-status") {
         Some(code) if call.request.is_grpc() => engine::grpc::http_status(code),
         _ => response.status,
@@ -225,7 +227,7 @@ fn note_answer(call: &Call<'_>, journey: &Journey<'_>, attempt: &Attempt) {
     journey.cluster.note(&attempt.host, Sign::Status(status));
     journey.cluster.take_report(&attempt.host, response);
     let ending = if status < 500 { balance::Ending::Answered } else { balance::Ending::Failed };
-    attempt.in_flight.ended(ending, None);
+    attempt.in_flight.ended(ending, load);
 }
 
 fn note_failure(journey: &Journey<'_>, failed: &Failed) {
@@ -384,6 +386,7 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
         let suppress = call.service.manager.suppress_envoy_headers;
         deadline::tell(journey.forward, call.request, expected, suppress);
     }
+    load::ask(&journey.cluster, call.request);
     let retrying = !journey.tried.is_empty();
     let policy = journey.policy.as_deref().filter(|_| retrying);
     let attempts = policy.map_or(0, |policy| policy.host_selection_attempts);

@@ -2,6 +2,7 @@
 
 use super::filters::{self, Leftovers};
 use super::forward;
+use super::load;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::http::body::Replay;
@@ -77,6 +78,7 @@ impl Drop for Active {
 
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     admit(call)?;
+    load::note_question(call);
     if let Some(location) = normalize_path(call)? {
         return respond::redirect(call, 307, location, None).await;
     }

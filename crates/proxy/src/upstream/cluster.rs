@@ -8,7 +8,7 @@ use engine::balance::zones::{Peers, Step, Unrouted};
 use engine::balance::{self, Availability, Balancer, Hosts, Layout, Learned, Notes, Outcome, Pick, Rules, SubsetStep};
 use engine::resilience::budget::Budget;
 use model::Refusal;
-use model::balance::Metadata;
+use model::balance::{Metadata, Policy};
 use model::endpoint::{Assignment, Endpoint};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -211,6 +211,12 @@ impl Cluster {
             SubsetStep::FellBack => stats.lb_subsets_fallback.inc(),
             SubsetStep::FellBackInPanic => stats.lb_subsets_fallback_panic.inc(),
         }
+    }
+
+    /// Hosts are asked how loaded they are: by our own policy, inside a mesh.
+    pub fn asks_load(&self) -> bool {
+        let tls = self.config.tls.is_some() || !self.config.tls_matches.is_empty();
+        tls && self.config.policy == Policy::Adaptive
     }
 
     /// A request was sent to `host`.
