@@ -100,7 +100,7 @@ fn world(files: &[&str]) -> World {
         let name = format!("{index}.yaml");
         set.replace(&name, parse_file(&name, text).unwrap_or_else(|e| panic!("{e}"))).unwrap();
     }
-    World::new(Registry::build(&set, "cluster.local"), 1)
+    World::new(Registry::build(&set, "cluster.local", None), 1)
 }
 
 fn node(id: &str, agent: Agent) -> Node {

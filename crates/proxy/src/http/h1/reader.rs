@@ -97,7 +97,8 @@ impl Reader {
         to_head: bool,
     ) -> Poll<Result<HeadRead, Refusal>> {
         loop {
-            let read = ready!(self.poll_head(cx, limits, false, |raw, limits| parse::response(raw, head, limits, to_head)))?;
+            let read =
+                ready!(self.poll_head(cx, limits, false, |raw, limits| parse::response(raw, head, limits, to_head)))?;
             // Interim responses other than 101 are not forwarded.
             if !(matches!(read, HeadRead::Head(_)) && (100..200).contains(&head.status) && head.status != 101) {
                 return Poll::Ready(Ok(read));
