@@ -104,9 +104,12 @@ impl Registry {
     }
 }
 
+/// An object as it was and as it is.
+type Pair<'a> = (Option<&'a Arc<Object>>, Option<&'a Arc<Object>>);
+
 /// What became of each object, without those that say the same as before.
-fn pairs(change: &Change) -> impl Iterator<Item = (Option<&Arc<Object>>, Option<&Arc<Object>>)> {
-    let mut pairs: BTreeMap<Key, (Option<&Arc<Object>>, Option<&Arc<Object>>)> = BTreeMap::new();
+fn pairs(change: &Change) -> impl Iterator<Item = Pair<'_>> {
+    let mut pairs: BTreeMap<Key, Pair<'_>> = BTreeMap::new();
     for object in &change.before {
         pairs.entry(object.key()).or_default().0 = Some(object);
     }

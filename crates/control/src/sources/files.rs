@@ -10,8 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-/// Editors write a file in several steps.
+/// A file that is being written is left alone until nothing more comes; one that was moved here or closed is whole.
 const QUIET: Duration = Duration::from_millis(100);
+/// Changes that come together are taken in together.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// Changes that never stop are taken in all the same.
 const LONGEST: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(2);
@@ -138,15 +140,17 @@ pub struct Watch {
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// Names of files, or that some were missed.
-type Event = Option<Vec<String>>;
+/// Files with whether they are whole, or that some were missed.
+type Event = Option<Vec<(String, bool)>>;
 
 impl Watch {
     pub fn start(dir: &Path) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         // The receiver may be gone at the end of the process, when nobody cares any more.
         let watcher = notify::recommended_watcher(move |event| {
-            let _ = sender.send(names(event));
+            if let Some(event) = files(event) {
+                let _ = sender.send(event);
+            }
         });
         let watcher = watcher.and_then(|mut watcher| {
             watcher.watch(dir, RecursiveMode::NonRecursive)?;
@@ -160,8 +164,8 @@ impl Watch {
 
     /// Returns after a change has settled, or when it is time to look anyway.
     pub async fn changed(&mut self) -> Look {
-        let mut event = match tokio::time::timeout(POLL, self.events.recv()).await {
-            Ok(Some(event)) => event,
+        let mut files: Option<BTreeMap<String, bool>> = match tokio::time::timeout(POLL, self.events.recv()).await {
+            Ok(Some(event)) => event.map(|files| files.into_iter().collect()),
             // Without a watcher the channel is closed, and the clock is all there is.
             Ok(None) => {
                 tokio::time::sleep(POLL).await;
@@ -170,27 +174,36 @@ impl Watch {
             Err(_) => return Look::All,
         };
         let begun = Instant::now();
-        while begun.elapsed() < LONGEST
-            && let Ok(Some(more)) = tokio::time::timeout(QUIET, self.events.recv()).await
-        {
-            event = event.zip(more).map(|(mut names, more)| {
-                names.extend(more);
-                names
+        while begun.elapsed() < LONGEST {
+            let whole = files.as_ref().is_some_and(|files| files.values().all(|whole| *whole));
+            let wait = if whole { TOGETHER.saturating_sub(begun.elapsed()) } else { QUIET };
+            let Ok(Some(more)) = tokio::time::timeout(wait, self.events.recv()).await else { break };
+            files = files.zip(more).map(|(mut files, more)| {
+                files.extend(more);
+                files
             });
         }
-        event.map_or(Look::All, |names| Look::Some(names.into_iter().collect()))
+        files.map_or(Look::All, |files| Look::Some(files.into_keys().collect()))
     }
 }
 
-fn names(event: notify::Result<notify::Event>) -> Event {
-    let event = event.ok()?;
+/// `None`: nothing of interest happened.
+fn files(event: notify::Result<notify::Event>) -> Option<Event> {
+    use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+    let Ok(event) = event else { return Some(None) };
     if event.need_rescan() {
-        return None;
+        return Some(None);
     }
-    if event.kind.is_access() {
-        return Some(Vec::new());
-    }
-    Some(event.paths.iter().filter_map(|path| file_name(path)).map(str::to_owned).collect())
+    let whole = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Remove(_)
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) => true,
+        // Reading a file is no change.
+        EventKind::Access(_) => return None,
+        _ => false,
+    };
+    let files = event.paths.iter().filter_map(|path| file_name(path)).map(|name| (name.to_owned(), whole));
+    Some(Some(files.collect())).filter(|files| files.as_ref().is_some_and(|files: &Vec<_>| !files.is_empty()))
 }
 
 #[cfg(test)]
