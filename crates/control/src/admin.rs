@@ -111,8 +111,10 @@ impl Admin {
         match world.snapshot(&node, None) {
             Some(snapshot) => {
                 let kinds = Kind::ALL.into_iter().map(|kind| {
-                    let list =
-                        snapshot.get(kind).values().map(|resource| (resource.name.clone(), json!(resource.version)));
+                    let list = snapshot
+                        .get(kind)
+                        .values()
+                        .map(|resource| (resource.name.to_string(), json!(&*resource.version)));
                     (kind.short_name().to_owned(), Value::Object(list.collect()))
                 });
                 pretty(&json!({"revision": world.revision, "resources": kinds.collect::<serde_json::Map<_, _>>()}))

@@ -36,7 +36,7 @@ pub(super) fn add_inbound(workload: &Workload, ingress: &Ingress, snapshot: &mut
     let protocol = ingress.port.protocol();
     let name = format!("inbound|{number}");
     let target = format!("inbound|{number}||");
-    snapshot.insert(Kind::Cluster, Resource::encode(&target, &cluster::inbound(&target, application, protocol)));
+    snapshot.insert(Kind::Cluster, Resource::encode(&*target, &cluster::inbound(&target, application, protocol)));
     let stat_prefix = format!("inbound_{number}");
     let filter = if protocol.is_http() {
         http(&stat_prefix, RouteSpecifier::RouteConfig(inbound_routes(&name, &target)))
@@ -111,7 +111,7 @@ pub(super) fn add_http_proxy(
     }
     let name = format!("{HTTP_PROXY}|{number}");
     let table = RouteConfiguration { name: name.clone(), virtual_hosts: hosts, ..RouteConfiguration::default() };
-    snapshot.insert(Kind::Routes, Resource::encode(&name, &table));
+    snapshot.insert(Kind::Routes, Resource::encode(&*name, &table));
     let filter = http(&format!("outbound_{number}"), from_ads(name));
     let chain = FilterChain { filters: vec![filter], ..FilterChain::default() };
     add(&format!("outbound|{number}"), egress.bind, number, chain, snapshot);

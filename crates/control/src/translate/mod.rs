@@ -110,7 +110,7 @@ impl World {
         let mut touched = false;
         for service in changed.services.iter().filter_map(|host| self.registry.services.get(host)) {
             for port in &service.ports {
-                if snapshot.get(Kind::Cluster).contains_key(&port.cluster_name(service)) {
+                if snapshot.get(Kind::Cluster).contains_key(port.cluster_name(service).as_str()) {
                     self.add_cluster(service, port, node.agent, snapshot);
                     touched = true;
                 }
