@@ -7,9 +7,3 @@ pub mod stats;
 pub use access_log::AccessLogger;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use stats::{ClusterStats, HttpStats, ListenerStats, Registry};
-
-/// Microseconds since the Unix epoch.
-pub fn unix_micros() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or(std::time::Duration::ZERO).as_micros() as u64
-}

@@ -2,6 +2,7 @@
 
 use super::host::Host;
 use super::hosts::HostList;
+use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
 use engine::balance::zones::{Peers, Step, Unrouted};
@@ -17,9 +18,13 @@ use std::time::{Duration, Instant};
 
 pub struct Cluster {
     pub config: Arc<model::cluster::Cluster>,
+    /// For logs.
+    pub name: Rc<str>,
     pub stats: Arc<ClusterStats>,
     /// Index 0 is the cluster's own transport, then one per `tls_matches` entry.
     transports: RefCell<Arc<Vec<ClientTransport>>>,
+    /// What the hosts come from.
+    assignment: RefCell<Option<Arc<Assignment>>>,
     hosts: RefCell<Rc<HostList>>,
     balancer: RefCell<Balancer>,
     learned: Rc<Learned>,
@@ -63,9 +68,11 @@ impl Cluster {
             Balancer::new(&rules, config.subsets.as_ref(), &Layout::default(), &HostList::default(), &mut pick);
         let next_detection = config.outlier.as_ref().map(|outlier| outlier.interval).unwrap_or_default();
         Cluster {
+            name: Rc::from(&*config.name),
             config,
             stats,
             transports: RefCell::new(transports),
+            assignment: RefCell::default(),
             hosts: RefCell::default(),
             balancer: RefCell::new(balancer),
             learned,
@@ -86,7 +93,7 @@ impl Cluster {
 
     /// The cluster's clock.
     pub(super) fn now(&self) -> Duration {
-        self.started.elapsed()
+        clock::since(self.started)
     }
 
     /// Uniform in `[0, 1)`.
@@ -95,7 +102,11 @@ impl Cluster {
     }
 
     /// Takes over a new list of endpoints; known ones keep their connections and records.
-    pub fn assign(&self, assignment: &Assignment) {
+    pub fn assign(&self, assignment: &Arc<Assignment>) {
+        if self.assignment.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, assignment)) {
+            return;
+        }
+        *self.assignment.borrow_mut() = Some(assignment.clone());
         let list = HostList::new(assignment, &self.hosts());
         self.stats.membership_change.inc();
         *self.hosts.borrow_mut() = Rc::new(list);
