@@ -20,7 +20,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
     let started = Instant::now();
-    let start_unix_micros = crate::telemetry::unix_micros();
+    let start_unix_micros = crate::clock::unix_micros();
     let mut info = StreamInfo { remote: facts.direct_remote, start_unix_micros, ..StreamInfo::default() };
     if let Err(refusal) = relay(worker, service, io, &mut info).await {
         info.refusal = Some(refusal);
