@@ -78,11 +78,13 @@ fn tunnel(mut stream: TcpStream) {
 fn answer(stream: &mut TcpStream, command: &str, name: &str, head: bool) -> bool {
     let (mut status, mut body, mut chunked, mut close, mut extra) =
         (200, name.to_string(), false, false, String::new());
+    let mut meant = true;
     for part in command.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key {
             // What follows is meant for the backend of that name only.
-            "on" if value != name => break,
+            "on" => meant = value == name,
+            _ if !meant => {}
             "status" => status = value.parse().unwrap_or(500),
             "every-other" if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
                 status = value.parse().unwrap_or(500)

@@ -211,6 +211,8 @@ pub struct WeightedClusters {
     pub total: u64,
     /// Name of a request header whose decimal value replaces the random number.
     pub header_name: Option<Box<str>>,
+    /// `use_hash_policy`: what the route's hash policies make of the request replaces it.
+    pub by_hash: bool,
 }
 
 #[derive(Debug)]

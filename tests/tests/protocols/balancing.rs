@@ -182,7 +182,9 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-const FOR_RETRIES: &[Described] = &[
+const OTHERS: &[Described] = &[
+    ("one", "", &[("", &[""])]),
+    ("two", "", &[("", &[DOWN, ""])]),
     ("leaving", "lb_policy: ROUND_ROBIN", &[("", &[""]), ("priority: 1", &[""]), ("priority: 2", &[""])]),
     ("omitting", "lb_policy: ROUND_ROBIN", &[("", &[PROD, PROD2, DEV])]),
 ];
@@ -216,7 +218,7 @@ fn cluster((name, fields, groups): &Described, backends: &[Backend]) -> String {
 fn start() -> Setting {
     let log: Log = Arc::new(Mutex::new(Vec::new()));
     let backends: Vec<Backend> = HOSTS.iter().map(|name| Backend::start(name, &log)).collect();
-    let all = || HASHED.iter().chain(SHARED).chain(FOR_RETRIES).chain([&LOCAL]);
+    let all = || HASHED.iter().chain(SHARED).chain(OTHERS).chain([&LOCAL]);
     let clusters: String = all().map(|described| cluster(described, &backends)).collect();
     let mut routes: String = ROUTES
         .iter()
@@ -224,6 +226,11 @@ fn start() -> Setting {
             format!("- {{ match: {{ path: /as/{path} }}, route: {{ cluster: {cluster}, {fields} }} }}\n")
         })
         .collect();
+    let weights = "clusters: [{ name: one, weight: 3 }, { name: two, weight: 1 }], use_hash_policy: true";
+    let policy = "hash_policy: [{ header: { header_name: x-key } }]";
+    routes.push_str(&format!(
+        "- {{ match: {{ path: /as/weighted }}, route: {{ weighted_clusters: {{ {weights} }}, {policy} }} }}\n"
+    ));
     for (name, ..) in all() {
         let policy = "hash_policy: [{ header: { header_name: x-key } }]";
         routes.push_str(&format!("- {{ match: {{ path: /{name} }}, route: {{ cluster: {name}, {policy} }} }}\n"));
@@ -273,7 +280,7 @@ fn requests_go_where_envoy_sends_them() {
 
 fn same_keys_same_hosts(setting: &Setting, wrong: &mut Vec<String>) {
     const KEYS: usize = 64;
-    let as_paths = ["turned", "two", "terminal", "query", "cookie"].map(|path| format!("as/{path}"));
+    let as_paths = ["turned", "two", "terminal", "query", "cookie", "weighted"].map(|path| format!("as/{path}"));
     let plain = HASHED.iter().map(|(name, ..)| name.to_string()).filter(|name| *name != "maglev-stages");
     for path in plain.chain(as_paths) {
         let each = |key: usize| {

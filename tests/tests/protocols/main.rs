@@ -5,6 +5,7 @@ mod balancing;
 mod grpc;
 mod h2_backend;
 mod http2;
+mod learning;
 mod lifecycle;
 mod load;
 mod outliers;

@@ -71,6 +71,8 @@ pub enum Availability {
     Degraded,
     /// Used in a panic only.
     Unhealthy,
+    /// As unhealthy, and not counted where the share of healthy hosts is: not checked yet.
+    Excluded,
 }
 
 /// One request's wish.

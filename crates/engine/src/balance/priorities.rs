@@ -157,12 +157,13 @@ impl<H: Hosts> Builder<'_, H> {
     fn level(&self) -> Level {
         let mut level = Level::default();
         for host in self.localities.iter().flat_map(|(_, hosts)| hosts) {
-            level.hosts += 1;
             match self.hosts.availability(*host as usize) {
                 Availability::Healthy => level.healthy += 1,
                 Availability::Degraded => level.degraded += 1,
                 Availability::Unhealthy => {}
+                Availability::Excluded => continue,
             }
+            level.hosts += 1;
         }
         let capacity = |usable: u32| {
             let percent = u64::from(self.layout.overprovisioning) * u64::from(usable) / u64::from(level.hosts.max(1));
@@ -213,8 +214,10 @@ impl<H: Hosts> Builder<'_, H> {
     /// A locality's weight shrinks when so many of its hosts are unusable that the rest cannot carry its load.
     fn turns(&self, usable: &[Vec<u32>], pick: &mut Pick<'_>) -> Option<(Schedule, Vec<f64>)> {
         let overprovisioning = f64::from(self.layout.overprovisioning) / 100.0;
+        let counts = |host: &&u32| self.hosts.availability(**host as usize) != Availability::Excluded;
         let weight = |((place, all), usable): (&(usize, Vec<u32>), &Vec<u32>)| {
-            let available = overprovisioning * usable.len() as f64 / all.len() as f64;
+            let all = all.iter().filter(counts).count().max(1);
+            let available = overprovisioning * usable.len() as f64 / all as f64;
             self.layout.places[*place].weight * available.min(1.0)
         };
         let weights: Vec<f64> = self.localities.iter().zip(usable).map(weight).collect();

@@ -58,13 +58,14 @@ impl Hosts for List {
     }
 }
 
-/// One place per text, one host per letter: `h`ealthy, `d`egraded, `u`nhealthy.
+/// One place per text, one host per letter: `h`ealthy, `d`egraded, `u`nhealthy, e`x`cluded.
 fn list(places: &[&str]) -> List {
     let host = |place, letter| Host {
         place,
         availability: match letter {
             'h' => Availability::Healthy,
             'd' => Availability::Degraded,
+            'x' => Availability::Excluded,
             _ => Availability::Unhealthy,
         },
         weight: 1,
@@ -137,7 +138,8 @@ fn near(found: &[u32], expected: &[u32]) -> bool {
 
 #[test]
 fn priorities_and_health() {
-    let cases: [(&[&str], &[u32]); 5] = [
+    let cases: [(&[&str], &[u32]); 6] = [
+        (&["hxxx", "h"], &[100, 0, 0, 0, 0]),
         (&["hh", "hh"], &[50, 50, 0, 0]),
         (&["hu", "hh"], &[70, 0, 15, 15]),
         (&["dd", "h"], &[0, 0, 100]),

@@ -400,7 +400,7 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     let want = Want { hash, subset, attempts, tried_priorities };
     let tried = &journey.tried;
     let unwanted = |host: &Rc<Host>| policy.is_some_and(|policy| avoided(policy, tried, host));
-    let chosen = journey.cluster.choose(want, unwanted);
+    let chosen = journey.cluster.pick_for(want, unwanted);
     let (host, priority) = chosen.map_err(|refusal| Failed::unsent(refusal, None))?;
     journey.tried.push(host.clone());
     if let Some(policy) = &journey.policy {

@@ -87,7 +87,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     let choice = route::choose(&table, call.request, call.worker.random()).ok_or(Refusal::RouteNotFound)?;
     let mut levels = respond::Levels { table: &table, choice, weighted: None };
     let picked = match &choice.route.action {
-        Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
+        Action::Forward(forward) => route::pick_cluster(forward, call.request, forward::point(call, forward)),
         _ => None,
     };
     levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);

@@ -18,7 +18,7 @@ use engine::route::rewrite;
 use model::Refusal;
 use model::balance::Metadata;
 use model::retry::RetryPolicy;
-use model::route::Forward;
+use model::route::{Forward, Target};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -178,8 +178,21 @@ fn hash(call: &Call<'_>, cluster: &Cluster, forward: &Forward) -> Hashed {
     if forward.hash.is_empty() || !cluster.config.policy.is_hashing() {
         return Hashed::default();
     }
+    key(call, forward)
+}
+
+fn key(call: &Call<'_>, forward: &Forward) -> Hashed {
     let client = call.info.remote.map(|remote| remote.ip());
     engine::route::hash::key(&forward.hash, call.request, client, call.connection)
+}
+
+/// What chooses among weighted clusters: the request's hash where that is wanted, else chance.
+pub(super) fn point(call: &Call<'_>, forward: &Forward) -> u64 {
+    let hash = match &forward.target {
+        Target::Weighted(weighted) if weighted.by_hash => key(call, forward).key,
+        _ => None,
+    };
+    hash.unwrap_or_else(|| call.worker.random())
 }
 
 /// `x-envoy-hedge-on-per-try-timeout` overrides the route.

@@ -88,7 +88,7 @@ async fn connect_somewhere(
     let hash = info.remote.filter(|_| config.hash_source_ip).map(|remote| hash::source_ip(remote.ip()));
     for _ in 0..config.max_connect_attempts.max(1) {
         let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
-        let (host, _) = cluster.choose(Want { hash, attempts: 2, ..Want::default() }, unwanted)?;
+        let (host, _) = cluster.pick_for(Want { hash, attempts: 2, ..Want::default() }, unwanted)?;
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
         match connect::connect(cluster, &host, &[], "").await {

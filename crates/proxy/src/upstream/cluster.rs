@@ -165,11 +165,15 @@ impl Cluster {
     /// The next host, avoiding those in `tried` for up to `attempts` more picks.
     pub fn pick(&self, tried: &[Rc<Host>], attempts: u32) -> Result<Rc<Host>, Refusal> {
         let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
-        self.choose(Want { attempts, ..Want::default() }, unwanted).map(|(host, _)| host)
+        self.pick_for(Want { attempts, ..Want::default() }, unwanted).map(|(host, _)| host)
     }
 
     /// The next host and its priority; an `unwanted` one only when no more picks are left.
-    pub fn choose(&self, mut want: Want<'_>, unwanted: impl Fn(&Rc<Host>) -> bool) -> Result<(Rc<Host>, u32), Refusal> {
+    pub fn pick_for(
+        &self,
+        mut want: Want<'_>,
+        unwanted: impl Fn(&Rc<Host>) -> bool,
+    ) -> Result<(Rc<Host>, u32), Refusal> {
         let hosts = self.hosts();
         let mut balancer = self.balancer.borrow_mut();
         let random = &mut *self.random.borrow_mut();

@@ -199,9 +199,10 @@ fn weighted_clusters(
     let header_name = match &pb.random_value_specifier {
         None => None,
         Some(RandomValueSpecifier::HeaderName(name)) => Some(header_name(&at.field("header_name"), name)?),
-        Some(RandomValueSpecifier::UseHashPolicy(_)) => return at.field("use_hash_policy").wrong("is not implemented"),
+        Some(RandomValueSpecifier::UseHashPolicy(_)) => None,
     };
-    Ok(WeightedClusters { clusters, total, header_name })
+    let by_hash = matches!(&pb.random_value_specifier, Some(RandomValueSpecifier::UseHashPolicy(on)) if on.value);
+    Ok(WeightedClusters { clusters, total, header_name, by_hash })
 }
 
 fn weighted_cluster(
