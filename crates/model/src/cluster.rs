@@ -169,6 +169,8 @@ pub struct OutlierDetection {
     pub split_external_local_origin_errors: bool,
     pub success_rate: SuccessRate,
     pub failure_percentage: FailurePercentage,
+    /// Ripstop's own: the monitor `ripstop.dev/success_rate`.
+    pub windowed: Option<WindowedSuccessRate>,
     /// Percent of the detected ejections that are carried out, by `Cause`.
     pub enforcing: [u32; Cause::ALL.len()],
     pub interval: Duration,
@@ -191,6 +193,7 @@ impl Default for OutlierDetection {
             split_external_local_origin_errors: false,
             success_rate: SuccessRate { minimum_hosts: 5, request_volume: 100, stdev_factor: 1.9 },
             failure_percentage: FailurePercentage { threshold: 85, minimum_hosts: 5, request_volume: 50 },
+            windowed: None,
             enforcing: Cause::ALL.map(Cause::enforced_by_default),
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
@@ -220,6 +223,18 @@ pub struct FailurePercentage {
     pub request_volume: u32,
 }
 
+/// A host whose success rate over a time is too low is ejected, and comes back for one request at a time until one
+/// succeeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowedSuccessRate {
+    /// Percent; below it the host goes.
+    pub threshold: f64,
+    /// The rate is that of the last half to whole window.
+    pub window: Duration,
+    /// Requests in the window from which the rate counts.
+    pub minimum_requests: u32,
+}
+
 /// Why a host is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -230,10 +245,11 @@ pub enum Cause {
     LocalOriginSuccessRate,
     FailurePercentage,
     LocalOriginFailurePercentage,
+    WindowedSuccessRate,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 7] = [
+    pub const ALL: [Cause; 8] = [
         Cause::Consecutive5xx,
         Cause::ConsecutiveGatewayFailure,
         Cause::ConsecutiveLocalOriginFailure,
@@ -241,6 +257,7 @@ impl Cause {
         Cause::LocalOriginSuccessRate,
         Cause::FailurePercentage,
         Cause::LocalOriginFailurePercentage,
+        Cause::WindowedSuccessRate,
     ];
 
     /// Percent.

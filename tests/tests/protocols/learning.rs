@@ -60,8 +60,6 @@ fn slow_and_failing_hosts_get_little() {
         let found = shares(&proxy, answer, 300);
         let share = |host: &str| found.get(host).copied().unwrap_or(0);
         assert!(share("h1") <= 10, "{policy}, {answer}: {found:?}");
-        // All others are used.
-        assert!(HOSTS.iter().filter(|host| **host != "h1").all(|host| share(host) >= 10), "{policy}: {found:?}");
     }
 }
 

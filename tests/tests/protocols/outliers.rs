@@ -1,6 +1,6 @@
 //! Failing hosts are left out and come back, in Envoy and in Ripstop; their counters have the same names and values.
 
-use crate::support::{BOTH, Proxy, http};
+use crate::support::{BOTH, Kind, Proxy, http};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ fn a_failing_host_is_left_out_and_comes_back() {
     };
     let routes: String = CLUSTERS.iter().map(route).collect();
     let proxies = BOTH.map(|kind| Proxy::start(kind, "outliers", &http("", &routes, &clusters)));
+    // A worker has counters from when it knows the cluster.
+    proxies.iter().for_each(|proxy| drop(hosts(proxy, "/five", "", 1)));
     let names = proxies.each_ref().map(|proxy| counters(proxy, "five").into_keys().collect::<Vec<_>>());
     let missing: Vec<_> = names[0].iter().filter(|name| !names[1].contains(name) && !name.contains("degrad")).collect();
     assert!(missing.is_empty(), "counters that only Envoy has: {missing:?}");
@@ -153,4 +155,28 @@ fn local_failures_and_the_most_that_go() {
         assert_eq!(found["ejections_enforced_consecutive_local_origin_failure"], found["ejections_enforced_total"]);
         assert_eq!(found["ejections_enforced_consecutive_5xx"], 0, "{kind:?}: {found:?}");
     }
+}
+
+/// Ripstop's own monitor: a host whose success rate is too low goes, and comes back for one request at a time.
+#[test]
+fn a_low_success_rate_and_probes() {
+    let log: Log = Arc::new(Mutex::new(Vec::new()));
+    let backends: Vec<Backend> = HOSTS[..2].iter().map(|name| Backend::start(name, &log)).collect();
+    let ports: Vec<u16> = backends.iter().map(|backend| backend.port).collect();
+    let monitor = "consecutive_5xx: 0, max_ejection_percent: 50, monitors: [{ name: ripstop.dev/success_rate, \
+        typed_config: { \"@type\": type.googleapis.com/google.protobuf.Struct, value: { threshold: 60, window: 10s, \
+        minimum_requests: 6 } } }]";
+    let routes = "- { match: { path: /windowed }, route: { cluster: windowed } }\n";
+    let proxy = Proxy::start(Kind::Ripstop, "windowed", &http("", routes, &cluster("windowed", &ports, monitor, "")));
+    let failing = "on=h0; status=500";
+    until(&proxy, "/windowed", failing, "windowed", "three ejections", |counters| {
+        counters["ejections_enforced_total"] >= 3
+    });
+    let met = log.lock().unwrap().iter().filter(|seen| seen.backend == "h0").count();
+    let ejections = counters(&proxy, "windowed")["ejections_enforced_total"] as usize;
+    assert!(met < 6 + ejections, "the failing host got {met} requests before {ejections} ejections");
+    let healed = |counters: &BTreeMap<String, u64>| counters["ejections_active"] == 0;
+    until(&proxy, "/windowed", "", "windowed", "comes back", healed);
+    let after = hosts(&proxy, "/windowed", "", 20);
+    assert_eq!(after.iter().filter(|host| *host == "h0").count(), 10, "{after:?}");
 }

@@ -2,7 +2,7 @@
 //!
 //! A worker judges by the requests that it sent itself. Times are durations since any fixed moment.
 
-use model::cluster::{Cause, OutlierDetection};
+use model::cluster::{Cause, OutlierDetection, WindowedSuccessRate};
 use std::time::Duration;
 
 /// What one worker remembers of a host.
@@ -16,7 +16,21 @@ pub struct Record {
     /// How often the base time is multiplied at the next ejection.
     multiplier: u32,
     ejection: Option<Ejection>,
+    probe: Probe,
+    /// For the windowed success rate: when the window under way began, and what it and the last counted.
+    window_since: Duration,
+    windowed: Window,
     returned_at: Option<Duration>,
+}
+
+/// Whether a host that was ejected has shown that it works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    None,
+    /// The next request will tell.
+    Due,
+    UnderWay,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +78,18 @@ pub enum Verdict {
     Overflow,
 }
 
+impl Sign {
+    /// Whether the request went well, if that is known.
+    fn success(self) -> Option<bool> {
+        match self {
+            Sign::Status(status) => Some(status < 500),
+            Sign::LocalOrigin | Sign::Timeout => Some(false),
+            Sign::ConnectOkFinal => Some(true),
+            Sign::ConnectOk => None,
+        }
+    }
+}
+
 impl Window {
     fn count(&mut self, success: bool) {
         self.now.0 += u32::from(success);
@@ -72,6 +98,11 @@ impl Window {
 
     fn roll(&mut self) {
         self.last = std::mem::take(&mut self.now);
+    }
+
+    /// Of this interval and the last.
+    fn both(&self) -> (u32, u32) {
+        (self.now.0 + self.last.0, self.now.1 + self.last.1)
     }
 
     /// Percent of successes, and requests, of the last interval.
@@ -83,7 +114,15 @@ impl Window {
 
 impl Record {
     /// Notes `sign`; the triggers it pulls.
-    pub fn note(&mut self, config: &OutlierDetection, sign: Sign) -> [Option<Cause>; 2] {
+    pub fn note(&mut self, config: &OutlierDetection, sign: Sign, now: Duration) -> [Option<Cause>; 2] {
+        if let Some(windowed) = &config.windowed
+            && let Some(success) = sign.success()
+        {
+            let probed = std::mem::take(&mut self.probe) != Probe::None;
+            if probed && !success || self.too_low(windowed, success, now) {
+                return [Some(Cause::WindowedSuccessRate), None];
+            }
+        }
         let split = config.split_external_local_origin_errors;
         match sign {
             Sign::Status(status) => self.answer(config, status),
@@ -101,6 +140,45 @@ impl Record {
             Sign::LocalOrigin => self.answer(config, 503),
             Sign::Timeout => self.answer(config, 504),
         }
+    }
+
+    /// Counts into the window; true when its success rate is too low.
+    fn too_low(&mut self, config: &WindowedSuccessRate, success: bool, now: Duration) -> bool {
+        let half = config.window / 2;
+        let age = now.saturating_sub(self.window_since);
+        if age >= half {
+            self.windowed.roll();
+            if age >= config.window {
+                self.windowed.roll();
+            }
+            self.window_since = now;
+        }
+        self.windowed.count(success);
+        let (successes, all) = self.windowed.both();
+        all >= config.minimum_requests && f64::from(successes) * 100.0 < config.threshold * f64::from(all)
+    }
+
+    /// A request is sent to the host; true when it is the one that will tell whether the host works again.
+    pub fn begin_probe(&mut self) -> bool {
+        let due = self.probe == Probe::Due;
+        if due {
+            self.probe = Probe::UnderWay;
+        }
+        due
+    }
+
+    /// The request under way will tell nothing; true when the host waits for another one.
+    pub fn end_probe(&mut self) -> bool {
+        let under_way = self.probe == Probe::UnderWay;
+        if under_way {
+            self.probe = Probe::Due;
+        }
+        under_way
+    }
+
+    /// No request may be sent, by ejection or because one is on its way to tell.
+    pub fn is_out(&self) -> bool {
+        self.ejection.is_some() || self.probe == Probe::UnderWay
     }
 
     fn answer(&mut self, config: &OutlierDetection, status: u16) -> [Option<Cause>; 2] {
@@ -134,6 +212,8 @@ impl Record {
 
     /// Ejects for the base time times the multiplier, which grows. `random` is uniform in `[0, 1)`.
     pub fn eject(&mut self, config: &OutlierDetection, now: Duration, random: f64) {
+        self.windowed = Window::default();
+        self.probe = Probe::None;
         self.ejection = Some(Ejection { at: now, jitter: config.max_ejection_time_jitter.mul_f64(random) });
         if config.base_ejection_time * self.multiplier < config.max_ejection_time + config.base_ejection_time {
             self.multiplier += 1;
@@ -150,6 +230,7 @@ impl Record {
             return false;
         }
         self.ejection = None;
+        self.probe = if config.windowed.is_some() { Probe::Due } else { Probe::None };
         self.returned_at = Some(now);
         self.consecutive = [0; 3];
         true
@@ -228,7 +309,7 @@ mod tests {
     }
 
     fn causes(record: &mut Record, config: &OutlierDetection, signs: &[Sign]) -> Vec<Cause> {
-        signs.iter().flat_map(|sign| record.note(config, *sign)).flatten().collect()
+        signs.iter().flat_map(|sign| record.note(config, *sign, Duration::ZERO)).flatten().collect()
     }
 
     #[test]
@@ -320,6 +401,32 @@ mod tests {
         }
         let way = outliers(&config, Origin::Way, &rates(&[50.0, 100.0, 100.0, 100.0, 100.0], 100));
         assert_eq!(way, [(0, Cause::LocalOriginSuccessRate)]);
+    }
+
+    #[test]
+    fn a_low_rate_over_a_time_and_the_way_back() {
+        let second = Duration::from_secs;
+        let windowed = WindowedSuccessRate { threshold: 80.0, window: second(10), minimum_requests: 5 };
+        let config = OutlierDetection { windowed: Some(windowed), consecutive_5xx: 0, ..config() };
+        let mut record = Record::default();
+        let note = |record: &mut Record, status, at| record.note(&config, Sign::Status(status), second(at))[0];
+        // One in five fails; then one more.
+        assert!([500, 200, 200, 200, 200].into_iter().all(|status| note(&mut record, status, 1).is_none()));
+        assert_eq!(note(&mut record, 500, 2), Some(Cause::WindowedSuccessRate));
+        record.eject(&config, second(2), 0.0);
+        assert!(record.is_out() && !record.interval(&config, second(6)) && record.interval(&config, second(7)));
+        // It comes back for one request; without a word another one is tried.
+        assert!(!record.is_out() && record.begin_probe() && record.is_out() && !record.begin_probe());
+        assert!(record.end_probe() && !record.is_out() && record.begin_probe());
+        assert_eq!(note(&mut record, 503, 8), Some(Cause::WindowedSuccessRate));
+        record.eject(&config, second(8), 0.0);
+        assert!(!record.interval(&config, second(17)), "twice as long");
+        assert!(record.interval(&config, second(18)) && record.begin_probe());
+        assert_eq!(note(&mut record, 200, 18), None);
+        assert!(!record.is_out() && !record.begin_probe());
+        // What is older than the window is forgotten.
+        assert!([500; 3].into_iter().all(|status| note(&mut record, status, 19).is_none()));
+        assert_eq!(note(&mut record, 500, 30), None);
     }
 
     #[test]

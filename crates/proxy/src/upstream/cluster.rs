@@ -6,7 +6,9 @@ use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
 use engine::balance::zones::{Peers, Step, Unrouted};
-use engine::balance::{self, Availability, Balancer, Hosts, Layout, Learned, Notes, Outcome, Pick, Rules, SubsetStep};
+use engine::balance::{
+    self, Availability, Balancer, Ending, Hosts, Layout, Learned, Notes, Outcome, Pick, Rules, SubsetStep,
+};
 use engine::resilience::budget::Budget;
 use model::Refusal;
 use model::balance::{Metadata, Policy};
@@ -236,6 +238,7 @@ impl Cluster {
 
     /// A request was sent to `host`.
     pub fn sent(&self, host: &Host) {
+        self.begin_probe(host);
         if self.config.policy.wants_outcomes() {
             balance::started(&self.config.policy, &host.record, self.now());
         }
@@ -243,6 +246,9 @@ impl Cluster {
 
     /// Its answer came, or will not come.
     pub fn answered(&self, host: &Host, outcome: &Outcome) {
+        if outcome.ending == Ending::Abandoned {
+            self.end_probe(host);
+        }
         if self.config.policy.wants_outcomes() {
             let active = host.active.get().saturating_sub(1);
             balance::finished(&self.config.policy, &self.learned, &host.record, active, outcome, self.now());

@@ -22,15 +22,36 @@ impl Cluster {
             host.errors.set(host.errors.get() + 1);
         }
         let Some(config) = &self.config.outlier else { return };
-        let causes = host.outlier.borrow_mut().note(config, sign);
+        let was_out = host.outlier.borrow().is_out();
+        let causes = host.outlier.borrow_mut().note(config, sign, self.now());
+        let mut changed = was_out != host.outlier.borrow().is_out();
         for cause in causes.into_iter().flatten() {
             if cause == Cause::Consecutive5xx {
                 self.stats.outlier_detection_ejections_consecutive_5xx.inc();
             }
-            if self.detected(config, host, cause) {
-                self.refresh_eligible();
-            }
+            changed |= self.detected(config, host, cause);
         }
+        if changed {
+            self.refresh_eligible();
+        }
+    }
+
+    /// A request goes to `host`: where it shall tell whether the host works again, no other one follows it.
+    pub(super) fn begin_probe(&self, host: &Host) {
+        if self.probes() && host.outlier.borrow_mut().begin_probe() {
+            self.refresh_eligible();
+        }
+    }
+
+    /// A request to `host` ended without telling anything about it.
+    pub(super) fn end_probe(&self, host: &Host) {
+        if self.probes() && host.outlier.borrow_mut().end_probe() {
+            self.refresh_eligible();
+        }
+    }
+
+    fn probes(&self) -> bool {
+        self.config.outlier.as_ref().is_some_and(|outlier| outlier.windowed.is_some())
     }
 
     /// True when the host was ejected.
@@ -38,7 +59,8 @@ impl Cluster {
         if host.outlier.borrow().is_ejected() {
             return false;
         }
-        counters(&self.stats, cause).0.inc();
+        let counters = counters(&self.stats, cause);
+        counters.iter().for_each(|(detected, _)| detected.inc());
         let hosts = self.hosts();
         let ejected = hosts.all.iter().filter(|host| host.outlier.borrow().is_ejected()).count();
         let verdict = outlier::judge(config, cause, ejected, hosts.all.len(), self.random_unit());
@@ -53,7 +75,7 @@ impl Cluster {
             return false;
         }
         host.outlier.borrow_mut().eject(config, self.now(), self.random_unit());
-        counters(&self.stats, cause).1.inc();
+        counters.iter().for_each(|(_, enforced)| enforced.inc());
         self.stats.outlier_detection_ejections_enforced_total.inc();
         self.stats.outlier_detection_ejections_active.inc();
         tracing::debug!(cluster = %self.config.name, host = %host.name, ?cause, "ejected");
@@ -94,9 +116,10 @@ impl Cluster {
     }
 }
 
-/// Detected and enforced ejections.
-fn counters(stats: &ClusterStats, cause: Cause) -> (&Counter, &Counter) {
-    match cause {
+/// Detected and enforced ejections; what is Ripstop's own only counts with all.
+fn counters(stats: &ClusterStats, cause: Cause) -> Option<(&Counter, &Counter)> {
+    Some(match cause {
+        Cause::WindowedSuccessRate => return None,
         Cause::Consecutive5xx => (
             &stats.outlier_detection_ejections_detected_consecutive_5xx,
             &stats.outlier_detection_ejections_enforced_consecutive_5xx,
@@ -125,5 +148,5 @@ fn counters(stats: &ClusterStats, cause: Cause) -> (&Counter, &Counter) {
             &stats.outlier_detection_ejections_detected_local_origin_failure_percentage,
             &stats.outlier_detection_ejections_enforced_local_origin_failure_percentage,
         ),
-    }
+    })
 }

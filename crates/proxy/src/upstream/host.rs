@@ -130,7 +130,7 @@ impl Host {
     }
 
     pub fn usable(&self) -> bool {
-        self.endpoint.health.usable() && !self.outlier.borrow().is_ejected()
+        self.endpoint.health.usable() && !self.outlier.borrow().is_out()
     }
 
     /// What the balancer may expect of it.

@@ -1,10 +1,11 @@
 //! Outlier detection (`cluster.v3.OutlierDetection`).
 
-use super::{Result, duration, flag, positive, uint};
+use super::{Result, data, duration, flag, positive, uint, unpack};
 use crate::pb::envoy::config::cluster::v3 as pb;
-use crate::pb::google::protobuf::UInt32Value;
+use crate::pb::google::protobuf::{Struct, UInt32Value};
 use crate::problem::{At, gather};
-use model::cluster::{Cause, FailurePercentage, OutlierDetection, SuccessRate};
+use model::cluster::{Cause, FailurePercentage, OutlierDetection, SuccessRate, WindowedSuccessRate};
+use std::time::Duration;
 
 pub(super) fn detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<OutlierDetection> {
     let defaults = OutlierDetection::default();
@@ -31,6 +32,7 @@ pub(super) fn detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<Outlie
                 ("enforcing_local_origin_success_rate", &pb.enforcing_local_origin_success_rate)
             }
             Cause::FailurePercentage => ("enforcing_failure_percentage", &pb.enforcing_failure_percentage),
+            Cause::WindowedSuccessRate => ("monitors", &None),
             Cause::LocalOriginFailurePercentage => {
                 ("enforcing_failure_percentage_local_origin", &pb.enforcing_failure_percentage_local_origin)
             }
@@ -42,7 +44,9 @@ pub(super) fn detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<Outlie
     let rate = &defaults.success_rate;
     let percentage = &defaults.failure_percentage;
     let threshold = percent("failure_percentage_threshold", &pb.failure_percentage_threshold, percentage.threshold)?;
+    let windowed = windowed(at, pb)?;
     Ok(OutlierDetection {
+        windowed,
         consecutive_5xx: uint(&pb.consecutive_5xx).unwrap_or(defaults.consecutive_5xx),
         consecutive_gateway_failure: uint(&pb.consecutive_gateway_failure)
             .unwrap_or(defaults.consecutive_gateway_failure),
@@ -68,4 +72,32 @@ pub(super) fn detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<Outlie
         max_ejection_percent: percent("max_ejection_percent", &pb.max_ejection_percent, defaults.max_ejection_percent)?,
         always_eject_one_host: flag(&pb.always_eject_one_host).unwrap_or(false),
     })
+}
+
+/// Ripstop's own monitor. Envoy's API has no message for it: it is known by its name.
+const SUCCESS_RATE: &str = "ripstop.dev/success_rate";
+
+fn windowed(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<Option<WindowedSuccessRate>> {
+    let Some(monitor) = pb.monitors.first() else { return Ok(None) };
+    if pb.monitors.len() > 1 {
+        return at.field("monitors").wrong("must not have more than one entry");
+    }
+    let at = at.item("monitors", 0);
+    if monitor.name != SUCCESS_RATE {
+        return at.field("name").wrong(format!("`{}` is not implemented; {SUCCESS_RATE} is", monitor.name));
+    }
+    let mut found = WindowedSuccessRate { threshold: 80.0, window: Duration::from_secs(10), minimum_requests: 10 };
+    let Some(any) = &monitor.typed_config else { return Ok(Some(found)) };
+    let at = at.field("typed_config");
+    let config: Struct = unpack(&at, any)?;
+    for (field, value) in &config.fields {
+        let at = at.field(field);
+        match field.as_str() {
+            "threshold" => found.threshold = data::number(&at, value, 0.0..=100.0)?,
+            "window" => found.window = data::seconds(&at, value)?,
+            "minimum_requests" => found.minimum_requests = data::number(&at, value, 1.0..=1e9)? as u32,
+            _ => return at.wrong(format!("is not a field of {SUCCESS_RATE}; threshold, window, minimum_requests are")),
+        }
+    }
+    Ok(Some(found))
 }

@@ -399,7 +399,7 @@ const CLUSTER: &[Declared] = &[
          enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host \
          success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor \
          failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume \
-         max_ejection_time_jitter",
+         max_ejection_time_jitter monitors",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
     some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),

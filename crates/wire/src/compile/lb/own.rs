@@ -1,12 +1,10 @@
 //! Policies that Envoy's API has no message for. They are known by the name of the extension, with a
 //! `google.protobuf.Struct` as configuration; an Envoy skips them and takes the next policy of the list.
 
-use super::super::{Result, unpack};
-use crate::pb::google::protobuf::value::Kind;
-use crate::pb::google::protobuf::{Any, Struct, Value};
+use super::super::{Result, data, unpack};
+use crate::pb::google::protobuf::{Any, Struct};
 use crate::problem::At;
 use model::balance::{PeakEwma, Policy};
-use std::time::Duration;
 
 /// Ripstop's own policy; it has nothing to configure.
 pub(super) const ADAPTIVE: &str = "ripstop.dev/adaptive";
@@ -28,10 +26,10 @@ pub(super) fn policy(at: &At<'_>, name: &str, any: &Any) -> Result<Option<Policy
     for (field, value) in &config.fields {
         let at = at.field(field);
         match field.as_str() {
-            "decay_time" => policy.decay = seconds(&at, value)?,
-            "default_rtt" => policy.default_latency = seconds(&at, value)?,
-            "penalty_value" => policy.penalty = number(&at, value, 0.0)?,
-            "choice_count" => policy.choices = number(&at, value, 2.0)? as u32,
+            "decay_time" => policy.decay = data::seconds(&at, value)?,
+            "default_rtt" => policy.default_latency = data::seconds(&at, value)?,
+            "penalty_value" => policy.penalty = data::number(&at, value, 0.0..=f64::MAX)?,
+            "choice_count" => policy.choices = data::number(&at, value, 2.0..=1e6)? as u32,
             "aggregation_interval" | "max_samples_per_host" => {
                 return at.wrong("is not needed: every worker learns by itself");
             }
@@ -39,23 +37,4 @@ pub(super) fn policy(at: &At<'_>, name: &str, any: &Any) -> Result<Option<Policy
         }
     }
     Ok(Some(Policy::PeakEwma(policy)))
-}
-
-fn number(at: &At<'_>, value: &Value, least: f64) -> Result<f64> {
-    match value.kind {
-        Some(Kind::NumberValue(number)) if number >= least => Ok(number),
-        _ => at.wrong(format!("must be a number not less than {least}")),
-    }
-}
-
-/// As JSON writes a duration: `10s`, `0.01s`.
-fn seconds(at: &At<'_>, value: &Value) -> Result<Duration> {
-    let text = match &value.kind {
-        Some(Kind::StringValue(text)) => text.strip_suffix('s').and_then(|text| text.parse::<f64>().ok()),
-        _ => None,
-    };
-    match text.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).filter(|found| !found.is_zero()) {
-        Some(found) => Ok(found),
-        None => at.wrong("must be a duration greater than 0 such as 10s"),
-    }
 }
