@@ -34,6 +34,7 @@ const ZONES: &[Group] = &[
     ("locality: { zone: a }, load_balancing_weight: 1", &["", ""]),
     ("locality: { zone: b }, load_balancing_weight: 3", &["", ""]),
 ];
+const UNWEIGHTED: &[Group] = &[("locality: { zone: a }", &["", ""]), ("locality: { zone: b }", &[""])];
 const DOWN: &str = "health_status: UNHEALTHY";
 const WEAK: &str = "health_status: DEGRADED";
 const PROD: &str = "metadata: { filter_metadata: { envoy.lb: { stage: prod, version: 1, id: 7 } } }";
@@ -125,6 +126,8 @@ const SHARED: &[Described] = &[
         "lb_policy: ROUND_ROBIN",
         &[("locality: { zone: b }", &["", ""]), ("locality: { zone: a }", &["", ""])],
     ),
+    ("zones-unweighted", "lb_policy: ROUND_ROBIN, WEIGHTED", UNWEIGHTED),
+    ("zones-unweighted-ring", "lb_policy: RING_HASH, WEIGHTED", UNWEIGHTED),
     ("stages", "lb_policy: ROUND_ROBIN, SUBSETS", STAGES),
     (
         "stages-any",
@@ -410,4 +413,26 @@ fn statistics(setting: &Setting, wrong: &mut Vec<String>) {
             wrong.push(format!("{name}: {envoy} | {ours}"));
         }
     }
+}
+
+/// All connections of a client reach one host, the same in both.
+#[test]
+fn connections_by_source_address() {
+    let log: Log = Arc::new(Mutex::new(Vec::new()));
+    let backends: Vec<Backend> = HOSTS.iter().map(|name| Backend::start(name, &log)).collect();
+    let config = format!(
+        "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {{ADMIN}} }} }} }}\nstatic_resources:\n  \
+         listeners:\n  - {{ name: tcp, address: {{ socket_address: {{ address: 127.0.0.1, port_value: {{PORT}} }} }}, \
+         filter_chains: [{{ filters: [{{ name: tcp, typed_config: {{ \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: tcp, cluster: hashed, \
+         hash_policy: [{{ source_ip: {{}} }}] }} }}] }}] }}\n  clusters:\n  {}",
+        cluster(&("hashed", MAGLEV, PLAIN), &backends)
+    );
+    let reached = BOTH.map(|kind| {
+        let proxy = Proxy::start(kind, "by-source", &config);
+        let each = (0..6).map(|_| host(&exchange(proxy.port, request("/", &[]).as_bytes(), 1)[0]));
+        each.collect::<Vec<String>>()
+    });
+    assert_eq!(reached[0], reached[1]);
+    assert!(reached[1].iter().all(|host| *host == reached[1][0] && host.starts_with('h')), "{reached:?}");
 }

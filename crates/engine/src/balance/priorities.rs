@@ -182,7 +182,7 @@ impl<H: Hosts> Builder<'_, H> {
         if !(self.rules.policy.is_hashing() && self.weighted()) {
             return Group::new(self.rules, self.hosts, by_locality.concat(), None, pick);
         }
-        // Where keys are hashed, weights of localities are shares of the ring. Without any, hosts alone count.
+        // Where keys are hashed, weights of localities are shares of the ring; without any weight it is empty.
         let weight = |place: usize| self.layout.places[place].weight;
         let total: f64 = self.localities.iter().map(|(place, _)| weight(*place)).sum();
         if total == 0.0 {
