@@ -26,7 +26,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
     let stats = &listener.stats;
     let (remote, local) = addresses(&listener, &socket);
     let hello = if listener.config.inspect_tls {
-        match inspect::inspect(&mut socket, listener.config.listener_filters_timeout).await {
+        match Box::pin(inspect::inspect(&mut socket, listener.config.listener_filters_timeout)).await {
             Ok(hello) => hello,
             Err(_) => {
                 stats.downstream_listener_filter_error.inc();
@@ -40,7 +40,8 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
         stats.no_filter_chain_match.inc();
         return;
     };
-    let Some((io, tls)) = secure(&listener, &service, socket).await else { return };
+    // Boxed, as are the ways that few connections go: what stays is small.
+    let Some((io, tls)) = Box::pin(secure(&listener, &service, socket)).await else { return };
     let facts = Rc::new(ConnectionFacts {
         id: worker.next_connection_id(),
         direct_remote: remote,
@@ -51,7 +52,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
     });
     match &service.kind {
         ServiceKind::Http(http) => serve_http(&worker, http, &facts, io).await,
-        ServiceKind::Tcp(proxy) => tcp::proxy::serve(&worker, proxy, &facts, io).await,
+        ServiceKind::Tcp(proxy) => Box::pin(tcp::proxy::serve(&worker, proxy, &facts, io)).await,
         ServiceKind::Close => {}
     }
 }
@@ -137,11 +138,11 @@ async fn serve_http(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<C
         Codec::Auto => match io.alpn() {
             Some(b"h2") => true,
             Some(b"http/1.1") => false,
-            _ => has_preface(&mut io).await,
+            _ => Box::pin(has_preface(&mut io)).await,
         },
     };
     if http2 {
-        http2::serve(worker, service, facts, io).await;
+        Box::pin(http2::serve(worker, service, facts, io)).await;
     } else {
         http1::serve(worker, service, facts, io).await;
     }
