@@ -2,6 +2,7 @@
 
 use crate::balance::Policy;
 use crate::endpoint::Assignment;
+use crate::health::HealthCheck;
 use crate::http::Http2Options;
 use crate::tls::ClientTls;
 use std::sync::Arc;
@@ -28,6 +29,13 @@ pub struct Cluster {
     /// Longest duration of a request to this cluster; zero is any.
     pub max_stream_duration: Duration,
     pub outlier: Option<OutlierDetection>,
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// Endpoints without a result of a check count neither as healthy nor as unhealthy.
+    pub ignore_new_hosts_until_first_check: bool,
+    /// TCP connections to an endpoint that fails its check are closed at once.
+    pub close_connections_on_health_failure: bool,
+    /// An endpoint that discovery drops goes at once, though its checks succeed.
+    pub ignore_health_on_host_removal: bool,
     /// Upstream HTTP connection without requests; zero disables.
     pub idle_timeout: Duration,
     /// Zero: unlimited.
@@ -59,6 +67,10 @@ impl Cluster {
             max_connections_per_host: None,
             max_stream_duration: Duration::ZERO,
             outlier: None,
+            health_check: None,
+            ignore_new_hosts_until_first_check: false,
+            close_connections_on_health_failure: false,
+            ignore_health_on_host_removal: false,
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: 0,
             tcp_keepalive: None,
@@ -67,6 +79,15 @@ impl Cluster {
             panic_threshold: 50.0,
             hash: 0,
         }
+    }
+}
+
+impl Cluster {
+    /// Of the transports (the cluster's own, then one per entry of `tls_matches`) the one for an endpoint with this
+    /// metadata: the first match it satisfies.
+    pub fn transport_index(&self, socket_match: &[(Box<str>, Box<str>)]) -> usize {
+        let satisfied = |entry: &TlsMatch| entry.criteria.iter().all(|wanted| socket_match.contains(wanted));
+        self.tls_matches.iter().position(satisfied).map_or(0, |index| index + 1)
     }
 }
 
@@ -91,6 +112,8 @@ pub struct DnsOptions {
     pub resolvers: Vec<std::net::SocketAddr>,
     pub failure_base: Duration,
     pub failure_max: Duration,
+    /// The start waits for the first answer (`wait_for_warm_on_init`).
+    pub wait_at_start: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Endpoints (`endpoint.v3.ClusterLoadAssignment`).
 
 use crate::address::{Address, HostPort};
+use crate::health::EndpointCheck;
 use std::sync::Arc;
 
 /// All endpoints of a cluster, by locality and priority.
@@ -34,6 +35,7 @@ pub struct Endpoint {
     pub weight: u32,
     pub health: Health,
     pub hostname: Box<str>,
+    pub check: EndpointCheck,
     /// `filter_metadata["envoy.lb"]`, for subsets: key and JSON value.
     pub lb_metadata: Vec<(Box<str>, Box<str>)>,
     /// `filter_metadata["envoy.transport_socket_match"]`: key and JSON value.

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod format;
 pub mod header;
+pub mod health;
 pub mod http;
 pub mod listener;
 pub mod matcher;

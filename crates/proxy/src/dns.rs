@@ -118,12 +118,14 @@ mod tests {
             resolvers: vec![server.local_addr().unwrap()],
             failure_base: Duration::from_secs(1),
             failure_max: Duration::from_secs(1),
+            wait_at_start: true,
         };
         let endpoint = Endpoint {
             target: EndpointTarget::Name(HostPort { host: "orders.test.".into(), port: 80 }),
             weight: 1,
             health: Default::default(),
             hostname: "".into(),
+            check: Default::default(),
             lb_metadata: Vec::new(),
             socket_match: Vec::new(),
         };

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod grpc;
 pub mod publish;
 pub mod worker;
+pub mod health;
 pub mod dns;
 pub mod flow;
 pub mod tcp;

@@ -7,6 +7,7 @@ use crate::admin::Admin;
 use crate::agent::{self, Secrets};
 use crate::core::{Configuration, Core, Lifecycle};
 use crate::dns;
+use crate::health::{Health, Report};
 use crate::publish::Publisher;
 use crate::telemetry::Registry;
 use crate::xds;
@@ -27,6 +28,7 @@ use wire::resources::Resources;
 /// Listeners wait this long for names to be resolved and for the control plane's first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 const FIRST_NAMES: Duration = Duration::from_secs(5);
+const FIRST_CHECKS: Duration = Duration::from_secs(15);
 /// How often files behind certificates and resources are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -66,7 +68,9 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         let _ = std::fs::create_dir_all(dir);
     }
     let resources = Resources::new(&bootstrap);
-    let core = Arc::new(Mutex::new(Core::new(resources, publisher, bootstrap.raw.clone(), last_good)));
+    let (reports, checks) = mpsc::unbounded_channel();
+    let health = Health::new(registry.clone(), reports);
+    let core = Arc::new(Mutex::new(Core::new(resources, publisher, health, bootstrap.raw.clone(), last_good)));
     let lifecycle: Arc<Lifecycle> = Arc::default();
     let quit: Arc<Notify> = Arc::default();
     let admin = Admin {
@@ -82,7 +86,7 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
     let mut tasks = tokio::task::JoinSet::new();
     serve_admin(&bootstrap, admin, &mut tasks).await?;
     let process = Process(Configuration { core: core.clone(), lifecycle: lifecycle.clone() });
-    process.start(bootstrap, &options, &mut tasks).await?;
+    process.start(bootstrap, &options, checks, &mut tasks).await?;
     let quit = quit.notified();
     tokio::pin!(stop, quit);
     tokio::select! {
@@ -125,6 +129,7 @@ impl Process {
         &self,
         bootstrap: Bootstrap,
         options: &Options,
+        mut checks: mpsc::UnboundedReceiver<Report>,
         tasks: &mut tokio::task::JoinSet<()>,
     ) -> Result<(), StartError> {
         let (names, mut resolved) = mpsc::channel(16);
@@ -138,6 +143,7 @@ impl Process {
         let has_control_plane = bootstrap.dynamic.ads.is_some();
         let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks);
         let answered = has_control_plane && self.first_answer(&mut first).await;
+        self.first_checks(&mut checks).await;
         let errors = {
             let mut core = self.0.core.lock().await;
             let errors = core.publish();
@@ -153,7 +159,7 @@ impl Process {
         }
         self.0.lifecycle.set_live();
         let following = Process(self.0.clone());
-        tasks.spawn(async move { following.follow(resolvers, resolved, secrets).await });
+        tasks.spawn(async move { following.follow(resolvers, resolved, secrets, checks).await });
         Ok(())
     }
 
@@ -167,6 +173,19 @@ impl Process {
             }
         };
         let _ = tokio::time::timeout(FIRST_NAMES, wait).await;
+    }
+
+    /// Waits until every endpoint with health checks has had its first, within reason.
+    async fn first_checks(&self, checks: &mut mpsc::UnboundedReceiver<Report>) {
+        let mut pending = self.0.core.lock().await.start_checks();
+        let wait = async {
+            while pending && let Some(report) = checks.recv().await {
+                pending = self.0.core.lock().await.note_health(report);
+            }
+        };
+        if tokio::time::timeout(FIRST_CHECKS, wait).await.is_err() {
+            tracing::warn!("some endpoint's first health check takes long; going on without its result");
+        }
     }
 
     fn start_agent(&self, options: &Options, tasks: &mut tokio::task::JoinSet<()>) -> Option<mpsc::Receiver<Secrets>> {
@@ -207,6 +226,7 @@ impl Process {
         mut resolvers: Resolvers,
         mut resolved: mpsc::Receiver<(Arc<str>, Assignment)>,
         mut secrets: Option<mpsc::Receiver<Secrets>>,
+        mut checks: mpsc::UnboundedReceiver<Report>,
     ) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -220,6 +240,9 @@ impl Process {
                 Some(fresh) = next_secrets(&mut secrets) => {
                     self.0.core.lock().await.set_local_secrets(fresh);
                     self.0.publish().await;
+                }
+                Some(report) = checks.recv() => {
+                    self.0.core.lock().await.note_health(report);
                 }
                 _ = looks.tick() => {
                     let mut core = self.0.core.lock().await;
@@ -264,7 +287,7 @@ impl Resolvers {
             if self.running.contains_key(name) {
                 continue;
             }
-            started += 1;
+            started += usize::from(dns.wait_at_start);
             let task = tokio::spawn(keep_resolving(name.clone(), assignment.clone(), dns.clone(), self.names.clone()));
             self.running.insert(name.clone(), (cluster.hash, task));
         }

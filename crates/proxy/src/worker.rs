@@ -7,6 +7,7 @@ use crate::state::adopt::{Change, Update};
 use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
+use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -26,6 +27,8 @@ pub type Sockets = HashMap<Arc<str>, Vec<Bound>>;
 
 pub enum Command {
     Update(Box<Update>, Sockets),
+    /// Health checks found something new.
+    Health(Arc<HealthTable>),
     /// Stop accepting and finish what is under way; answers when the last connection has gone.
     Drain(oneshot::Sender<()>),
     Report(oneshot::Sender<Vec<ClusterReport>>),
@@ -47,6 +50,7 @@ pub struct HostReport {
     pub weight: u32,
     pub ejected: bool,
     pub health: model::endpoint::Health,
+    pub checked: ActiveHealth,
 }
 
 /// The main thread's end of a worker.
@@ -117,6 +121,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Update(update, sockets)) => apply(&worker, &update, sockets),
+                Some(Command::Health(table)) => worker.adopt_health(&table),
                 Some(Command::Drain(done)) => {
                     worker.start_drain();
                     draining = Some(done);
@@ -212,6 +217,7 @@ fn report(worker: &Worker) -> Vec<ClusterReport> {
             weight: host.endpoint.weight,
             ejected: host.outlier.borrow().is_ejected(),
             health: host.endpoint.health,
+            checked: host.checked.get(),
         });
         reports.push(ClusterReport { name: cluster.config.name.clone(), hosts: hosts.collect() });
     });

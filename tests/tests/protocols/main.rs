@@ -3,6 +3,7 @@
 mod access_log;
 mod grpc;
 mod h2_backend;
+mod health;
 mod http2;
 mod lifecycle;
 mod storm;

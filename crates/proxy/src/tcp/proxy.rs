@@ -48,7 +48,11 @@ async fn relay(worker: &Rc<Worker>, service: &TcpService, io: Io, info: &mut Str
     info.upstream_local = connected.local;
     let downstream = End { io: SharedIo::new(io), early: Vec::new() };
     let upstream = End { io: SharedIo::new(connected.io), early: Vec::new() };
-    let moved = tunnel::run(downstream, upstream, service.config.idle_timeout).await;
+    let moved = tokio::select! {
+        moved = tunnel::run(downstream, upstream, service.config.idle_timeout) => moved,
+        // Its health check failed, and the cluster closes connections then.
+        () = host.broken.notified() => tunnel::Moved::default(),
+    };
     host.active.set(host.active.get().saturating_sub(1));
     info.bytes_received = moved.up;
     info.bytes_sent = moved.down;

@@ -90,6 +90,16 @@ group! {
     }
 }
 
+group! {
+    /// `cluster.<name>.health_check.`
+    HealthStats {
+        counters: health_check_attempt, health_check_success, health_check_failure, health_check_passive_failure,
+            health_check_network_failure, health_check_verify_cluster;
+        gauges: health_check_healthy, health_check_degraded;
+        histograms:
+    }
+}
+
 /// Responses by class and code. The codes of a class take memory with its first response.
 #[derive(Debug, Default)]
 pub struct Responses {
@@ -158,6 +168,19 @@ impl Registry {
         group
     }
 
+    /// One counter of one owner, summed.
+    pub fn counter(&self, owner: &Owner, wanted: &str) -> u64 {
+        let groups = self.groups.lock().expect("no panic while locked");
+        let mut sum = 0;
+        for group in groups.get(owner).into_iter().flatten().filter_map(|slot| slot.group.upgrade()) {
+            group.visit(&mut |name, reading| match reading {
+                Reading::Counter(value) if name == wanted => sum += value,
+                _ => {}
+            });
+        }
+        sum
+    }
+
     /// Every metric of every owner, summed, in order.
     pub fn read(&self) -> BTreeMap<Owner, BTreeMap<String, Total>> {
         let mut groups = self.groups.lock().expect("no panic while locked");
@@ -208,6 +231,7 @@ impl Owner {
         let name = match (self, name) {
             (_, name) if name.starts_with("ssl_") => format!("ssl.{}", &name[4..]),
             (_, name) if name.starts_with("outlier_detection_") => format!("outlier_detection.{}", &name[18..]),
+            (_, name) if name.starts_with("health_check_") => format!("health_check.{}", &name[13..]),
             (Owner::Cluster(_), name) if name.starts_with("rq_") => format!("upstream_{name}"),
             (_, name) if name.starts_with("rq_") && name.as_bytes()[3].is_ascii_digit() => format!("downstream_{name}"),
             (_, name) => name.to_string(),

@@ -8,7 +8,9 @@ use engine::resilience::budget::Budget;
 use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget};
+use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,8 +130,32 @@ impl Cluster {
         *self.hosts.borrow_mut() = Rc::new(list);
     }
 
+    /// Takes over what active health checks found; an endpoint they do not know yet must not be used.
+    pub fn set_health(&self, found: Option<&Arc<BTreeMap<model::Address, ActiveHealth>>>) {
+        if self.config.health_check.is_none() {
+            return;
+        }
+        let hosts = self.hosts();
+        let mut changed = false;
+        for host in hosts.all.iter().filter(|host| !host.endpoint.check.disabled) {
+            let known = found.and_then(|found| found.get(&host.address)).copied();
+            let fresh = known.unwrap_or(ActiveHealth::NEW);
+            let before = host.checked.replace(fresh);
+            changed |= before != fresh;
+            if fresh.failed && !before.failed {
+                host.fail(self.config.close_connections_on_health_failure);
+            }
+        }
+        if changed {
+            self.refresh_eligible();
+        }
+    }
+
     /// Usable hosts, or all when too few are usable to carry the load (panic).
     fn eligible(&self, hosts: &[Rc<Host>]) -> Vec<Rc<Host>> {
+        let ignore_new = self.config.ignore_new_hosts_until_first_check;
+        let counted = hosts.iter().filter(|host| !(ignore_new && host.checked.get().pending));
+        let hosts: &[Rc<Host>] = &counted.cloned().collect::<Vec<_>>();
         let usable: Vec<Rc<Host>> = hosts.iter().filter(|host| host.usable()).cloned().collect();
         let share = usable.len() as f64 * 100.0;
         if usable.len() < hosts.len() && share < self.config.panic_threshold * hosts.len() as f64 {

@@ -5,12 +5,14 @@ use bytes::Bytes;
 use engine::resilience::outlier;
 use h2::client::SendRequest;
 use model::endpoint::Endpoint;
+use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// An idle HTTP/1 connection to a host, or one in use.
 pub struct H1Connection {
@@ -71,6 +73,10 @@ pub struct Host {
     /// Requests in flight from this worker.
     pub active: Cell<u32>,
     pub outlier: RefCell<outlier::Record>,
+    /// What active health checks say; without any, that all is well.
+    pub checked: Cell<ActiveHealth>,
+    /// Told when TCP connections must close because a check failed.
+    pub broken: Notify,
     /// For the balancer.
     pub record: engine::balance::Record,
     pub idle: RefCell<Vec<H1Connection>>,
@@ -92,6 +98,8 @@ impl Host {
             name,
             active: Cell::new(0),
             outlier: RefCell::default(),
+            checked: Cell::default(),
+            broken: Notify::new(),
             record: engine::balance::Record::default(),
             idle: RefCell::default(),
             h2: RefCell::default(),
@@ -103,7 +111,7 @@ impl Host {
     }
 
     pub fn usable(&self) -> bool {
-        self.endpoint.health.usable() && !self.outlier.borrow().is_ejected()
+        self.endpoint.health.usable() && !self.checked.get().failed && !self.outlier.borrow().is_ejected()
     }
 
     /// The most recently used idle connection that is still open. The check costs no system call: the worker's
@@ -166,6 +174,18 @@ impl Host {
             keep && !shared.closed.get()
         });
         closed
+    }
+
+    /// A check failed: another connection may do better, so those that wait are closed (as in Envoy). `all`: TCP
+    /// connections in use too.
+    pub fn fail(&self, all: bool) {
+        self.idle.borrow_mut().clear();
+        for connection in self.h2.borrow_mut().drain(..) {
+            connection.shared.closed.set(true);
+        }
+        if all {
+            self.broken.notify_waiters();
+        }
     }
 
     /// The endpoint left: pooled connections close, running requests finish.

@@ -21,6 +21,7 @@ pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
         weight: 1,
         health: Default::default(),
         hostname: "".into(),
+        check: Default::default(),
         lb_metadata: vec![],
         socket_match: vec![],
     })

@@ -27,6 +27,7 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     }
     let outlier = pb.outlier_detection.as_ref();
     let connection = pb.upstream_connection_options.as_ref();
+    let common_lb = pb.common_lb_config.as_ref();
     let stat_name = if pb.alt_stat_name.is_empty() { name } else { pb.alt_stat_name.as_str() };
     let timeout = positive(at, "connect_timeout", &pb.connect_timeout)?;
     Ok(Cluster {
@@ -43,6 +44,10 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         max_connections_per_host: max_connections_per_host(pb),
         max_stream_duration: http.max_stream_duration,
         outlier: outlier.map(|outlier| outlier_detection(&at.field("outlier_detection"), outlier)).transpose()?,
+        health_check: super::health::check(at, pb)?.map(Arc::new),
+        ignore_new_hosts_until_first_check: common_lb.is_some_and(|config| config.ignore_new_hosts_until_first_hc),
+        close_connections_on_health_failure: pb.close_connections_on_host_health_failure,
+        ignore_health_on_host_removal: pb.ignore_health_on_host_removal,
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
         tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
@@ -152,6 +157,7 @@ fn dns(at: &At<'_>, pb: &pb::Cluster) -> Result<DnsOptions> {
         resolvers: gather(resolvers)?,
         failure_base,
         failure_max,
+        wait_at_start: flag(&pb.wait_for_warm_on_init).unwrap_or(true),
     })
 }
 

@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod format;
 pub mod header;
+mod health;
 pub mod http;
 mod lb;
 pub mod listener;

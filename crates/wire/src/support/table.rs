@@ -31,7 +31,8 @@ const NO_HASHING: &str = "only hashing load balancers read it, and none can be c
 const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
-pub(super) const TABLE: &[&[Declared]] = &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS];
+pub(super) const TABLE: &[&[Declared]] =
+    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, HEALTH, ENDPOINT, TLS, EXTENSIONS];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
@@ -344,23 +345,20 @@ const CLUSTER: &[Declared] = &[
          alt_stat_name common_http_protocol_options upstream_connection_options \
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
-         upstream_http_protocol_options",
+         upstream_http_protocol_options health_checks ignore_health_on_host_removal \
+         close_connections_on_host_health_failure wait_for_warm_on_init",
         &[
             ("metadata", DESCRIPTIVE),
             ("cleanup_interval", "is for ORIGINAL_DST"),
-            ("ignore_health_on_host_removal", "is for health checks, which cannot be configured"),
             ("track_cluster_stats", CLUSTER_STATS),
-            ("wait_for_warm_on_init", "is for health checks, which cannot be configured"),
-            ("close_connections_on_host_health_failure", "is for health checks, which cannot be configured"),
         ],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold",
+        "healthy_panic_threshold ignore_new_hosts_until_first_hc",
         &[
             ("update_merge_window", "updates are merged by the snapshot anyway"),
-            ("ignore_new_hosts_until_first_hc", "is for health checks, which cannot be configured"),
             ("consistent_hashing_lb_config", NO_HASHING),
         ],
     ),
@@ -389,6 +387,23 @@ const CLUSTER: &[Declared] = &[
     all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
 ];
 
+const HEALTH: &[Declared] = &[
+    some(
+        "envoy.config.core.v3.HealthCheck",
+        "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold \
+         reuse_connection http_health_check tcp_health_check grpc_health_check no_traffic_interval \
+         no_traffic_healthy_interval unhealthy_interval unhealthy_edge_interval healthy_edge_interval event_log_path \
+         event_logger always_log_health_check_failures always_log_health_check_success tls_options \
+         transport_socket_match_criteria",
+    ),
+    all("envoy.config.core.v3.HealthCheck.Payload"),
+    all("envoy.config.core.v3.HealthCheck.HttpHealthCheck"),
+    some("envoy.config.core.v3.HealthCheck.TcpHealthCheck", "send receive"),
+    all("envoy.config.core.v3.HealthCheck.GrpcHealthCheck"),
+    all("envoy.config.core.v3.HealthCheck.TlsOptions"),
+    all("envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"),
+];
+
 const ENDPOINT: &[Declared] = &[
     some("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints policy"),
     some("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", "overprovisioning_factor"),
@@ -398,11 +413,8 @@ const ENDPOINT: &[Declared] = &[
         &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
     ),
     all("envoy.config.endpoint.v3.LbEndpoint"),
-    partly(
-        "envoy.config.endpoint.v3.Endpoint",
-        "address hostname",
-        &[("health_check_config", "is for health checks, which cannot be configured")],
-    ),
+    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config"),
+    all("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig"),
 ];
 
 const TLS: &[Declared] = &[
