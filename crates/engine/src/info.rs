@@ -3,7 +3,7 @@
 use model::Refusal;
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Facts about a downstream connection that do not change.
@@ -67,8 +67,9 @@ pub struct StreamInfo {
     /// `%RESPONSE_CODE_DETAILS%` when there is no refusal.
     pub details: &'static str,
     pub route_name: Box<str>,
-    pub cluster: Option<Arc<str>>,
-    pub upstream_host: Option<Arc<str>>,
+    /// Handles of one worker: taking one touches no counter that others share.
+    pub cluster: Option<Rc<str>>,
+    pub upstream_host: Option<Rc<str>>,
     pub upstream_local: Option<SocketAddr>,
     pub attempts: u32,
     /// A fault was injected that held the request back.

@@ -21,3 +21,4 @@ pub mod accept;
 pub mod tls;
 pub mod telemetry;
 pub mod io;
+pub mod clock;

@@ -1,6 +1,7 @@
 //! Worker threads: each runs its own event loop with everything it needs, and is told of changes by messages.
 
 use crate::accept::listen::{Acceptor, Bound};
+use crate::clock;
 use crate::flow::connection;
 use crate::io::Socket;
 use crate::state::adopt::{Change, Update};
@@ -199,7 +200,8 @@ async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket)
     let stats = service.stats.clone();
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
-    connection::serve(worker, service, socket).await;
+    let connection = std::pin::pin!(connection::serve(worker, service, socket));
+    clock::Ticking::new(connection).await;
     stats.downstream_cx_active.dec();
     stats.downstream_cx_destroy.inc();
 }
@@ -209,7 +211,7 @@ fn report(worker: &Worker) -> Vec<ClusterReport> {
     worker.each_cluster(|cluster| {
         let hosts = cluster.hosts();
         let hosts = hosts.all.iter().map(|host| HostReport {
-            address: host.name.clone(),
+            address: Arc::from(&*host.name),
             hostname: host.endpoint.hostname.clone(),
             requests: host.requests.get(),
             errors: host.errors.get(),

@@ -163,10 +163,10 @@ fn a_connection_closed_while_idle_is_not_an_error() {
     });
     let proxy = Proxy::http(one_shot);
     let mut stream = proxy.connect();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
     for _ in 0..20 {
-        stream.set_read_timeout(Some(std::time::Duration::from_millis(20))).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        let answer = read_quiet(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+        let answer = read_until(&mut stream, "\r\n\r\nok");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }
 }

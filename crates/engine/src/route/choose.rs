@@ -3,7 +3,7 @@
 use super::matching;
 use crate::head::Head;
 use model::route::{Domains, Forward, Route, RouteTable, Target, VirtualHost, WeightedCluster};
-use std::sync::Arc;
+use std::borrow::Cow;
 
 /// The route a request takes.
 #[derive(Clone, Copy)]
@@ -21,6 +21,13 @@ pub fn choose<'t>(table: &'t RouteTable, head: &Head, random: u64) -> Option<Cho
 
 /// Exact name first, then the longest suffix wildcard, the longest prefix wildcard, then `*`.
 pub fn virtual_host<'t>(table: &'t RouteTable, authority: &[u8]) -> Option<&'t VirtualHost> {
+    if let Domains { any: Some(index), exact, suffix, prefix } = &table.domains
+        && exact.is_empty()
+        && suffix.is_empty()
+        && prefix.is_empty()
+    {
+        return Some(&table.virtual_hosts[*index]);
+    }
     let mut buffer = [0u8; 256];
     let authority = if table.ignore_port_in_host { without_port(authority) } else { authority };
     let index = if authority.len() <= buffer.len() {
@@ -67,12 +74,12 @@ pub fn pick_cluster<'t>(
     forward: &'t Forward,
     head: &Head,
     random: u64,
-) -> Option<(Arc<str>, Option<&'t WeightedCluster>)> {
+) -> Option<(Cow<'t, str>, Option<&'t WeightedCluster>)> {
     match &forward.target {
-        Target::Cluster(name) => Some((name.clone(), None)),
+        Target::Cluster(name) => Some((Cow::Borrowed(name), None)),
         Target::ClusterHeader(header) => {
             let name = head.get(header.as_bytes()).filter(|name| !name.is_empty())?;
-            Some((std::str::from_utf8(name).ok()?.into(), None))
+            Some((std::str::from_utf8(name).ok()?.to_owned().into(), None))
         }
         Target::Weighted(weighted) => {
             let given = weighted
@@ -82,7 +89,7 @@ pub fn pick_cluster<'t>(
             let mut point = given.unwrap_or(random) % weighted.total;
             for cluster in &weighted.clusters {
                 if point < u64::from(cluster.weight) {
-                    return Some((cluster.name.clone(), Some(cluster)));
+                    return Some((Cow::Borrowed(&cluster.name), Some(cluster)));
                 }
                 point -= u64::from(cluster.weight);
             }

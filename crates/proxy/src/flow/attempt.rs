@@ -5,6 +5,7 @@ use super::forward::{Journey, Retrying};
 use super::mirror;
 use super::relay::client_gone;
 use super::watch::Alarm;
+use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
 use crate::upstream::{Cluster, Host};
@@ -257,7 +258,7 @@ fn grant(call: &Call<'_>, journey: &mut Journey<'_>) -> bool {
 /// Waits before the next attempt: as long as the upstream says, else fully jittered and doubling.
 async fn back_off(call: &mut Call<'_>, journey: &Journey<'_>) -> Result<(), Refusal> {
     let Some(policy) = &journey.policy else { return Ok(()) };
-    let now = call.info.start_unix_micros / 1_000_000 + call.started.elapsed().as_secs();
+    let now = call.info.start_unix_micros / 1_000_000 + clock::since(call.started).as_secs();
     let told =
         policy.rate_limited_back_off.as_ref().and_then(|limited| retry::reset_after(limited, call.response, now));
     let delay = match told {
@@ -304,12 +305,15 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.watch.end_attempt();
     let acquired = {
         let Call { request, watch, info, upgrade, .. } = &mut *call;
-        let authority = std::str::from_utf8(request.authority()).unwrap_or_default();
-        let wish = Wish { downstream: info.protocol, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
-        tokio::select! {
-            biased;
-            acquired = exchange::acquire(cluster, &host, wish) => acquired,
-            alarm = watch.expired() => return Err(Failed::unsent(alarm_refusal(alarm), Some(&host))),
+        let (downstream, authority) = (info.protocol, request.authority());
+        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
+        match exchange::pooled(cluster, &host, &wish) {
+            Some(acquired) => Ok(acquired),
+            None => tokio::select! {
+                biased;
+                acquired = exchange::open(cluster, &host, &wish) => acquired,
+                alarm = watch.expired() => return Err(Failed::unsent(alarm_refusal(alarm), Some(&host))),
+            },
         }
     };
     let acquired = match acquired {
@@ -328,7 +332,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     let exchange = Exchange::start(acquired, call.request, call.framing, call.upgrade)
         .map_err(|refusal| Failed::unsent(refusal, Some(&host)))?;
     call.info.upstream_local = exchange.local();
-    let sent_at = Instant::now();
+    let sent_at = clock::now();
     call.watch.set_upstream_duration(sent_at, cluster.config.max_stream_duration);
     call.watch.set_attempt_idle(journey.deadlines.per_try_idle, sent_at);
     Ok(Attempt { exchange, host, upload: Transfer::default(), uploaded: false, sent_at, in_flight })
@@ -340,7 +344,7 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     if journey.levels.choice.host.include_request_attempt_count {
         call.request.set(b"x-envoy-attempt-count", itoa::Buffer::new().format(call.info.attempts).as_bytes());
     }
-    let spent = if call.info.attempts > 1 { call.started.elapsed() } else { Duration::ZERO };
+    let spent = if call.info.attempts > 1 { clock::since(call.started) } else { Duration::ZERO };
     if let Some(expected) = journey.deadlines.expected(spent, journey.hedge) {
         let suppress = call.service.manager.suppress_envoy_headers;
         deadline::tell(journey.forward, call.request, expected, suppress);
@@ -359,12 +363,12 @@ async fn answer(call: &mut Call<'_>, journey: &mut Journey<'_>, mut attempt: Att
     call.info.bytes_received = attempt.upload.bytes;
     match progress {
         Ok(None) => {
-            call.info.response_duration = Some(call.started.elapsed());
+            call.info.response_duration = Some(clock::since(call.started));
             call.watch.touch_answer();
             Outcome::Answered(attempt)
         }
         Ok(Some(index)) => {
-            call.info.response_duration = Some(call.started.elapsed());
+            call.info.response_duration = Some(clock::since(call.started));
             let answered = std::mem::replace(&mut journey.late[index], attempt);
             call.info.upstream_host = Some(answered.host.name.clone());
             Outcome::Answered(answered)
@@ -395,7 +399,7 @@ async fn await_head(
                 Poll::Ready(Ok(())) => {
                     attempt.uploaded = true;
                     if journey.retries == 0 && !*upgrade {
-                        watch.set_route(Instant::now(), journey.deadlines.route);
+                        watch.set_route(clock::now(), journey.deadlines.route);
                     }
                     watch.set_attempt(journey.deadlines.per_try);
                     mirror::send(&mut journey.shadows, body);

@@ -4,6 +4,7 @@ use super::filters::{self, Leftovers};
 use super::forward;
 use super::respond::{self, Responder};
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
 use crate::state::{HttpService, Worker};
@@ -51,11 +52,11 @@ pub enum Ended {
 
 /// From request head to access log line.
 pub async fn serve(mut call: Call<'_>) -> Ended {
-    let stats = call.service.stats.clone();
+    let stats = &*call.service.stats;
     stats.downstream_rq_total.inc();
     stats.rq_total.inc();
     stats.downstream_rq_active.inc();
-    let active = Active(stats.clone());
+    let active = Active(stats);
     let outcome = run(&mut call).await;
     let ended = match outcome {
         Ok(ended) => ended,
@@ -67,9 +68,9 @@ pub async fn serve(mut call: Call<'_>) -> Ended {
 }
 
 /// Counts a request while it lives, also when its future is dropped.
-struct Active(std::sync::Arc<crate::telemetry::HttpStats>);
+struct Active<'s>(&'s crate::telemetry::HttpStats);
 
-impl Drop for Active {
+impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.0.downstream_rq_active.dec();
     }
@@ -81,8 +82,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         return respond::redirect(call, 307, location, None).await;
     }
     let table = call.service.routes.current();
-    let random = call.worker.random();
-    let choice = route::choose(&table, call.request, random).ok_or(Refusal::RouteNotFound)?;
+    let choice = route::choose(&table, call.request, call.worker.random()).ok_or(Refusal::RouteNotFound)?;
     let mut levels = respond::Levels { table: &table, choice, weighted: None };
     let picked = match &choice.route.action {
         Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
@@ -90,7 +90,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     };
     levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);
     if !call.service.manager.filters.is_empty() {
-        let cluster = picked.as_ref().map_or("", |(name, _)| name);
+        let cluster = picked.as_ref().map_or("", |(name, _)| &**name);
         match filters::run(call, &levels, cluster).await {
             Ok(None) => {}
             Ok(Some(ended)) => return Ok(ended),
@@ -101,7 +101,9 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         let location = [b"https://", call.request.authority(), call.request.path()].concat();
         return respond::redirect(call, 301, location, None).await;
     }
-    call.info.route_name.clone_from(&choice.route.name);
+    if !choice.route.name.is_empty() {
+        call.info.route_name.clone_from(&choice.route.name);
+    }
     match &choice.route.action {
         Action::Forward(forward) => {
             match forward::forward(call, &levels, forward, picked.map(|(name, _)| name)).await {
@@ -162,6 +164,23 @@ fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The bytes that a host with port may consist of.
+const IN_HOST: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = b'!' as usize;
+    while byte < 256 {
+        allowed[byte] = byte != 0x7f;
+        byte += 1;
+    }
+    let refused = b"/?#@\\\"<>^`{|}";
+    let mut at = 0;
+    while at < refused.len() {
+        allowed[refused[at] as usize] = false;
+        at += 1;
+    }
+    allowed
+};
+
 fn check_head(head: &mut Head, underscores: UnderscoresAction) -> Result<(), Refusal> {
     const BAD_PATH: Refusal = Refusal::BadRequest(BadRequest::BadPath);
     let path = head.path();
@@ -174,8 +193,7 @@ fn check_head(head: &mut Head, underscores: UnderscoresAction) -> Result<(), Ref
     if !path.is_empty() && path[0] != b'/' && path != b"*" {
         return Err(BAD_PATH);
     }
-    let valid = |&byte: &u8| byte > b' ' && byte != 0x7f && !b"/?#@\\\"<>^`{|}".contains(&byte);
-    if !head.authority().iter().all(valid) {
+    if !head.authority().iter().all(|&byte| IN_HOST[usize::from(byte)]) {
         return Err(Refusal::BadRequest(BadRequest::BadHost));
     }
     if underscores != UnderscoresAction::Allow {
@@ -258,7 +276,7 @@ fn tls_required(call: &Call<'_>, require: RequireTls) -> bool {
 
 /// Counts and logs what happened.
 fn finish(call: &mut Call<'_>) {
-    let duration = call.started.elapsed();
+    let duration = clock::since(call.started);
     let stats = &call.service.stats;
     stats.downstream_rq_time.record(duration);
     stats.responses.note(call.info.status);

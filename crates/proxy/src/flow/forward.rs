@@ -5,6 +5,7 @@ use super::call::{Call, Ended};
 use super::mirror::{self, Shadow};
 use super::relay;
 use super::respond::Levels;
+use crate::clock;
 use crate::http::h1::Framing;
 use crate::upstream::{Cluster, Host};
 use engine::edits;
@@ -19,8 +20,6 @@ use model::route::Forward;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// Body bytes kept for another attempt.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -70,18 +69,18 @@ pub async fn forward<'t>(
     call: &mut Call<'_>,
     levels: &Levels<'t>,
     forward: &'t Forward,
-    cluster: Option<Arc<str>>,
+    cluster: Option<Cow<'t, str>>,
 ) -> Result<Ended, Refusal> {
     let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
     let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
-    call.info.cluster = Some(name);
+    call.info.cluster = Some(cluster.name.clone());
     if !upgrade_allowed(call, forward) {
         return Err(Refusal::UpgradeDenied);
     }
     let mut journey = plan(call, cluster, levels, forward);
     let longest = journey.deadlines.stream;
-    if !longest.is_zero() && call.started.elapsed() >= longest {
+    if !longest.is_zero() && clock::since(call.started) >= longest {
         // Nobody waits for the answer any more: the work is not begun.
         return Err(Refusal::StreamDuration);
     }
@@ -120,7 +119,7 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
     let keep = if shadows.is_empty() { REPLAY_LIMIT } else { REPLAY_LIMIT.max(cluster.config.buffer_limit) };
     call.body.keep_up_to(keep);
     if call.body.is_done() && !call.upgrade {
-        call.watch.set_route(Instant::now(), deadlines.route);
+        call.watch.set_route(clock::now(), deadlines.route);
     }
     cluster.deposit_retry();
     Journey {

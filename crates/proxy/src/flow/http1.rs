@@ -3,6 +3,7 @@
 use super::call::{self, Call, Ended};
 use super::respond::Responder;
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::{Framing, Limits, Reader, Received, Writer, reader::HeadRead};
 use crate::io::{Io, SharedIo};
@@ -15,7 +16,7 @@ use model::refusal::BadRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time a client that sent an invalid request has to read the answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ impl Connection<'_> {
     /// The next request head; `None` when the connection is over: closed, idle too long, or draining.
     async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
         let timeouts = self.service.manager.timeouts;
-        self.watch.set_idle(timeouts.idle, Instant::now());
+        self.watch.set_idle(timeouts.idle, clock::now());
         let drain = &self.membership;
         let (reader, request, watch, limits) = (&mut self.reader, &mut self.request, &mut self.watch, &self.limits);
         let mut begun = false;
@@ -112,7 +113,7 @@ impl Connection<'_> {
     async fn serve_one(&mut self, received: &Received, keep_alive: bool) -> Ended {
         self.service.stats.downstream_rq_http1_total.inc();
         self.watch.clear();
-        let started = Instant::now();
+        let started = clock::now();
         let upgrade = received.framing == Framing::None && request::is_upgrade(&self.request);
         let call = Call {
             worker: self.worker,
@@ -130,7 +131,7 @@ impl Connection<'_> {
             leftovers: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
-                start_unix_micros: crate::telemetry::unix_micros(),
+                start_unix_micros: clock::unix_micros(),
                 ..StreamInfo::default()
             },
             started,
@@ -143,7 +144,7 @@ impl Connection<'_> {
         self.service.stats.downstream_cx_protocol_error.inc();
         self.request.clear();
         self.reader_stops();
-        let started = Instant::now();
+        let started = clock::now();
         let mut call = Call {
             worker: self.worker,
             service: self.service,
@@ -160,7 +161,7 @@ impl Connection<'_> {
             leftovers: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,
-                start_unix_micros: crate::telemetry::unix_micros(),
+                start_unix_micros: clock::unix_micros(),
                 ..StreamInfo::default()
             },
             started,

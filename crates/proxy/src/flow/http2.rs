@@ -3,6 +3,7 @@
 use super::call::{self, Call};
 use super::respond::Responder;
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::Framing;
 use crate::http::h2::{H2Source, convert};
@@ -16,7 +17,7 @@ use http::Request;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Streams reset by the client before they were served, per connection (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 100;
@@ -93,7 +94,7 @@ fn spawn_stream(
     tokio::task::spawn_local(async move {
         let stream: std::pin::Pin<Box<dyn Future<Output = ()>>> =
             Box::pin(serve_stream(&worker, &service, &facts, request, respond));
-        stream.await;
+        clock::Ticking::new(stream).await;
         active.set(active.get() - 1);
     });
 }
@@ -134,10 +135,10 @@ async fn serve_stream(
         leftovers: Default::default(),
         info: StreamInfo {
             protocol: Protocol::Http2,
-            start_unix_micros: crate::telemetry::unix_micros(),
+            start_unix_micros: clock::unix_micros(),
             ..StreamInfo::default()
         },
-        started: Instant::now(),
+        started: clock::now(),
     };
     call::serve(call).await;
 }

@@ -4,6 +4,7 @@ use super::attempt::{Attempt, alarm_refusal};
 use super::call::{Call, Ended};
 use super::forward::Journey;
 use super::respond::{self, Responder};
+use crate::clock;
 use crate::http::body::{CopyError, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::http::pace::{Pace, Paced};
@@ -40,7 +41,7 @@ pub(super) async fn stream_back(
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
     // The time runs from the request's end: an answer that comes before has none.
     if !call.service.manager.suppress_envoy_headers && !call.upgrade && call.body.is_done() {
-        let millis = answered.sent_at.elapsed().as_millis();
+        let millis = clock::since(answered.sent_at).as_millis();
         call.response.set(b"x-envoy-upstream-service-time", itoa::Buffer::new().format(millis).as_bytes());
     }
     if journey.levels.choice.host.include_attempt_count_in_response {
@@ -54,8 +55,8 @@ pub(super) async fn stream_back(
     respond::send_head(call, framing, keep_length)?;
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
-    call.info.request_duration = Some(call.started.elapsed());
-    cluster.stats.upstream_rq_time.record(answered.sent_at.elapsed());
+    call.info.request_duration = Some(clock::since(call.started));
+    cluster.stats.upstream_rq_time.record(clock::since(answered.sent_at));
     cluster.stats.upstream_cx_rx_bytes_total.add(call.info.bytes_sent);
     cluster.stats.upstream_cx_tx_bytes_total.add(call.info.bytes_received);
     let Attempt { exchange, host, uploaded, .. } = answered;

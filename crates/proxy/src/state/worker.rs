@@ -92,7 +92,7 @@ impl Worker {
 
     /// The current date as HTTP writes it (RFC 9110 section 5.6.7); made once a second.
     pub fn with_date(&self, use_date: impl FnOnce(&[u8])) {
-        let now = crate::telemetry::unix_micros() / 1_000_000;
+        let now = crate::clock::unix_micros() / 1_000_000;
         let mut date = self.date.borrow_mut();
         if date.0 != now {
             *date = (now, http_date(now));

@@ -11,7 +11,6 @@ use engine::resilience::outlier::Sign;
 use model::Refusal;
 use model::listener::TcpTarget;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &ConnectionFacts, io: Io) {
@@ -38,11 +37,11 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
 
 async fn relay(worker: &Rc<Worker>, service: &TcpService, io: Io, info: &mut StreamInfo) -> Result<(), Refusal> {
     let name = target(worker, &service.config.target);
-    let Some(cluster) = worker.cluster(&name) else {
+    let Some(cluster) = worker.cluster(name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));
     };
-    info.cluster = Some(name);
+    info.cluster = Some(cluster.name.clone());
     let (host, connected) = connect_somewhere(&cluster, service.config.max_connect_attempts, info).await?;
     host.active.set(host.active.get() + 1);
     info.upstream_local = connected.local;
@@ -65,18 +64,18 @@ async fn relay(worker: &Rc<Worker>, service: &TcpService, io: Io, info: &mut Str
     Ok(())
 }
 
-fn target(worker: &Worker, target: &TcpTarget) -> Arc<str> {
+fn target<'t>(worker: &Worker, target: &'t TcpTarget) -> &'t str {
     match target {
-        TcpTarget::Cluster(name) => name.clone(),
+        TcpTarget::Cluster(name) => name,
         TcpTarget::Weighted { clusters, total } => {
             let mut point = worker.random() % (*total).max(1);
             for (name, weight) in clusters {
                 if point < u64::from(*weight) {
-                    return name.clone();
+                    return name;
                 }
                 point -= u64::from(*weight);
             }
-            clusters.last().map_or_else(|| "".into(), |(name, _)| name.clone())
+            clusters.last().map_or("", |(name, _)| name)
         }
     }
 }

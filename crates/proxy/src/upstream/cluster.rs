@@ -1,6 +1,7 @@
 //! A cluster as one worker sees it: hosts, balancer, limits.
 
 use super::host::Host;
+use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
 use engine::balance::{Hosts, Pick, Picker, Record};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 pub struct Cluster {
     pub config: Arc<model::cluster::Cluster>,
+    /// For logs.
+    pub name: Rc<str>,
     pub stats: Arc<ClusterStats>,
     /// Index 0 is the cluster's own transport, then one per `tls_matches` entry.
     transports: RefCell<Arc<Vec<ClientTransport>>>,
@@ -76,6 +79,7 @@ impl Cluster {
         let mut pick = Pick { now: Duration::ZERO, random: &mut random, hash: None, again: 0 };
         let picker = Picker::new(&config.policy, &HostList::default(), &mut pick);
         Cluster {
+            name: Rc::from(&*config.name),
             config,
             stats,
             transports: RefCell::new(transports),
@@ -177,7 +181,7 @@ impl Cluster {
         let hosts = self.hosts();
         let mut picker = self.picker.borrow_mut();
         let random = &mut *self.random.borrow_mut();
-        let mut pick = Pick { now: self.started.elapsed(), random, hash: None, again: 0 };
+        let mut pick = Pick { now: clock::since(self.started), random, hash: None, again: 0 };
         let mut draw = || picker.pick(&*hosts, &mut pick).map(|index| hosts.eligible[index].clone());
         let Some(mut host) = draw() else {
             self.stats.upstream_cx_none_healthy.inc();

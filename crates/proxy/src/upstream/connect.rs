@@ -1,7 +1,7 @@
 //! Opens connections: TCP or Unix, then TLS, then HTTP/2 when that is what both sides want.
 
 use super::cluster::Cluster;
-use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host};
+use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
 use crate::http::h1;
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
@@ -128,6 +128,7 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
         reader: h1::Reader::new(io.clone()),
         writer: h1::Writer::new(io),
         served: 0,
+        turn: Turn::default(),
         idle_since: Instant::now(),
         local: connected.local,
         _guard: connected.guard,

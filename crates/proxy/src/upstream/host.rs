@@ -1,5 +1,6 @@
 //! One endpoint as one worker knows it: load, health, pooled connections.
 
+use crate::clock;
 use crate::http::h1;
 use bytes::Bytes;
 use engine::resilience::outlier;
@@ -20,10 +21,26 @@ pub struct H1Connection {
     pub writer: h1::Writer,
     /// Requests it has served.
     pub served: u32,
+    /// The request under way.
+    pub turn: Turn,
     pub idle_since: Instant,
     pub local: Option<SocketAddr>,
     /// Counts the connection while it lives.
     pub _guard: ConnectionGuard,
+}
+
+/// What one request needs remembered of it until its response is complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// The method is HEAD.
+    pub to_head: bool,
+    pub upgrade: bool,
+    /// The response lets the connection live on.
+    pub keep_alive: bool,
+    /// Bytes the connection had sent before.
+    pub sent_before: u64,
 }
 
 /// A shared HTTP/2 connection.
@@ -69,7 +86,7 @@ pub struct Host {
     pub endpoint: Arc<Endpoint>,
     pub address: model::Address,
     /// As logs show it.
-    pub name: Arc<str>,
+    pub name: Rc<str>,
     /// Requests in flight from this worker.
     pub active: Cell<u32>,
     pub outlier: RefCell<outlier::Record>,
@@ -79,7 +96,8 @@ pub struct Host {
     pub broken: Notify,
     /// For the balancer.
     pub record: engine::balance::Record,
-    pub idle: RefCell<Vec<H1Connection>>,
+    /// Boxed: a connection is handed on several times for each request.
+    pub idle: RefCell<Vec<Box<H1Connection>>>,
     pub h2: RefCell<Vec<H2Connection>>,
     pub requests: Cell<u64>,
     pub errors: Cell<u64>,
@@ -91,7 +109,7 @@ pub struct Host {
 
 impl Host {
     pub fn new(endpoint: Arc<Endpoint>, address: model::Address) -> Self {
-        let name: Arc<str> = address.to_string().into();
+        let name: Rc<str> = address.to_string().into();
         Host {
             endpoint,
             address,
@@ -116,7 +134,7 @@ impl Host {
 
     /// The most recently used idle connection that is still open. The check costs no system call: the worker's
     /// reactor already knows whether something arrived.
-    pub fn take_idle(&self) -> Option<H1Connection> {
+    pub fn take_idle(&self) -> Option<Box<H1Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle.pop() {
             let mut cx = Context::from_waker(Waker::noop());
@@ -127,10 +145,9 @@ impl Host {
         None
     }
 
-    pub fn keep_idle(&self, mut connection: H1Connection) {
+    pub fn keep_idle(&self, mut connection: Box<H1Connection>) {
         if !self.gone.get() {
-            connection.idle_since = Instant::now();
-            connection.writer.release();
+            connection.idle_since = clock::now();
             self.idle.borrow_mut().push(connection);
         }
     }

@@ -197,6 +197,19 @@ pub fn read_quiet(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// Reads until what came ends with `end`, or nothing more comes.
+pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    let mut space = [0; 4096];
+    while !all.ends_with(end.as_bytes()) {
+        match stream.read(&mut space) {
+            Ok(count) if count > 0 => all.extend_from_slice(&space[..count]),
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&all)),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
 /// A backend thread that serves connections one after the other with `serve`.
 pub fn backend(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
