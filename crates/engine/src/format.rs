@@ -288,6 +288,7 @@ mod tests {
             id: 7,
             direct_remote: Some("127.0.0.1:5".parse().unwrap()),
             local: None,
+            original: None,
             server_name: "".into(),
             tls: None,
             filter_chain: "".into(),

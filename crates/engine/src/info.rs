@@ -14,6 +14,8 @@ pub struct ConnectionFacts {
     pub direct_remote: Option<SocketAddr>,
     /// The original destination when intercepted, else the local address.
     pub local: Option<SocketAddr>,
+    /// Where the client was going before it was redirected here, if it was.
+    pub original: Option<SocketAddr>,
     pub server_name: Box<str>,
     pub tls: Option<TlsFacts>,
     pub filter_chain: Box<str>,

@@ -5,6 +5,7 @@
 pub mod balance;
 pub mod chain;
 pub mod edits;
+pub mod eyeballs;
 pub mod filter;
 pub mod format;
 pub mod grpc;

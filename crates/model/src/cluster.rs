@@ -41,6 +41,7 @@ pub struct Cluster {
     /// Zero: unlimited.
     pub max_requests_per_connection: u32,
     pub tcp_keepalive: Option<TcpKeepalive>,
+    pub connections: Connections,
     /// Connections to an endpoint that leaves the cluster are closed at once.
     pub close_connections_on_host_removal: bool,
     /// Bytes.
@@ -74,6 +75,7 @@ impl Cluster {
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: 0,
             tcp_keepalive: None,
+            connections: Connections::default(),
             close_connections_on_host_removal: false,
             buffer_limit: 1 << 20,
             panic_threshold: 50.0,
@@ -99,14 +101,72 @@ pub enum Discovery {
         assignment: Arc<Assignment>,
         dns: DnsOptions,
     },
+    /// Resolved by name; all addresses found are one endpoint.
+    LogicalDns {
+        assignment: Arc<Assignment>,
+        dns: DnsOptions,
+    },
     /// EDS; looked up by this name in `Snapshot::assignments`.
     Eds(Arc<str>),
+    /// Where the connection was going before it was redirected here.
+    OriginalDst(OriginalDst),
+    /// Other clusters, in order of preference.
+    Aggregate(Vec<Arc<str>>),
+}
+
+impl Discovery {
+    /// What is to be resolved, and how.
+    pub fn dns(&self) -> Option<(&Arc<Assignment>, &DnsOptions)> {
+        match self {
+            Discovery::StrictDns { assignment, dns } | Discovery::LogicalDns { assignment, dns } => {
+                Some((assignment, dns))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `OriginalDstLbConfig` and `cleanup_interval`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginalDst {
+    /// Lower case; a request field that names the destination instead.
+    pub header: Option<Box<str>>,
+    /// Instead of the destination's own port.
+    pub port: Option<u16>,
+    /// Destinations that nobody used for this long are forgotten.
+    pub cleanup: Duration,
+}
+
+/// How connections to endpoints are made and kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connections {
+    /// Source addresses (`upstream_bind_config`); the first of the endpoint's family is taken.
+    pub bind: Vec<std::net::SocketAddr>,
+    pub eyeballs: Eyeballs,
+    /// A connection this old takes no more requests; zero: any age.
+    pub max_duration: Duration,
+    /// Connections per request under way that are kept ready (`per_upstream_preconnect_ratio`); below 1: just those
+    /// that are needed.
+    pub preconnect: f64,
+}
+
+/// `HappyEyeballsConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eyeballs {
+    /// `None`: the family of the first address.
+    pub v6_first: Option<bool>,
+    /// Addresses of the first family that are tried before one of the other; zero is one.
+    pub first_count: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsOptions {
     pub refresh: Duration,
     pub respect_ttl: bool,
+    /// Shortest time between questions where TTLs count; zero: any.
+    pub min_refresh: Duration,
+    /// Each wait grows by a random time below this.
+    pub jitter: Duration,
     pub family: DnsFamily,
     /// `host:port` of resolvers; empty means the system's.
     pub resolvers: Vec<std::net::SocketAddr>,

@@ -31,6 +31,8 @@ pub struct Locality {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     pub target: EndpointTarget,
+    /// Tried when the first address does not answer soon (`additional_addresses`).
+    pub more_addresses: Vec<std::net::SocketAddr>,
     /// At least 1.
     pub weight: u32,
     pub health: Health,

@@ -265,14 +265,14 @@ async fn next_secrets(secrets: &mut Option<mpsc::Receiver<Secrets>>) -> Option<S
     }
 }
 
-/// One task per STRICT_DNS cluster.
+/// One task per cluster whose endpoints are names.
 struct Resolvers {
     running: HashMap<Arc<str>, (u64, tokio::task::JoinHandle<()>)>,
     names: mpsc::Sender<(Arc<str>, Assignment)>,
 }
 
 impl Resolvers {
-    /// Starts and stops tasks so that they fit the snapshot; returns how many were started.
+    /// Starts and stops tasks so that they fit the snapshot; returns how many were started that the start waits for.
     fn follow(&mut self, snapshot: &model::Snapshot) -> usize {
         self.running.retain(|name, (hash, task)| {
             let stays = snapshot.clusters.get(name).is_some_and(|cluster| cluster.hash == *hash);
@@ -283,42 +283,16 @@ impl Resolvers {
         });
         let mut started = 0;
         for (name, cluster) in &snapshot.clusters {
-            let Discovery::StrictDns { assignment, dns } = &cluster.discovery else { continue };
+            let Some((assignment, options)) = cluster.discovery.dns() else { continue };
             if self.running.contains_key(name) {
                 continue;
             }
-            started += usize::from(dns.wait_at_start);
-            let task = tokio::spawn(keep_resolving(name.clone(), assignment.clone(), dns.clone(), self.names.clone()));
+            started += usize::from(options.wait_at_start);
+            let logical = matches!(cluster.discovery, Discovery::LogicalDns { .. });
+            let names = dns::Names::new(name.clone(), assignment.clone(), options.clone(), logical);
+            let task = tokio::spawn(names.keep_resolving(self.names.clone()));
             self.running.insert(name.clone(), (cluster.hash, task));
         }
         started
-    }
-}
-
-async fn keep_resolving(
-    cluster: Arc<str>,
-    wanted: Arc<Assignment>,
-    options: model::cluster::DnsOptions,
-    names: mpsc::Sender<(Arc<str>, Assignment)>,
-) {
-    let mut backoff = kit::Backoff::new(options.failure_base, options.failure_max);
-    let mut last: Option<Assignment> = None;
-    loop {
-        match dns::resolve(&wanted, &options).await {
-            Ok(found) => {
-                backoff.reset();
-                if last.as_ref() != Some(&found.assignment) {
-                    last = Some(found.assignment.clone());
-                    if names.send((cluster.clone(), found.assignment)).await.is_err() {
-                        return;
-                    }
-                }
-                tokio::time::sleep(found.again_in).await;
-            }
-            Err(error) => {
-                tracing::warn!(%cluster, %error, "names cannot be resolved; the last answer stays");
-                tokio::time::sleep(backoff.next(fastrand::f64().max(0.2))).await;
-            }
-        }
     }
 }

@@ -209,8 +209,8 @@ async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket)
 fn report(worker: &Worker) -> Vec<ClusterReport> {
     let mut reports = Vec::new();
     worker.each_cluster(|cluster| {
-        let hosts = cluster.hosts();
-        let hosts = hosts.all.iter().map(|host| HostReport {
+        let hosts = cluster.every_host();
+        let hosts = hosts.iter().map(|host| HostReport {
             address: Arc::from(&*host.name),
             hostname: host.endpoint.hostname.clone(),
             requests: host.requests.get(),

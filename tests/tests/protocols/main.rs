@@ -1,6 +1,7 @@
 //! Real clients and servers of many protocols through the real proxy, and through the real Envoy where both can do it.
 
 mod access_log;
+mod clusters;
 mod grpc;
 mod h2_backend;
 mod health;

@@ -24,7 +24,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves one connection to its end.
 pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket: Socket) {
     let stats = &listener.stats;
-    let (remote, local) = addresses(&listener, &socket);
+    let (remote, local, original) = addresses(&listener, &socket);
     let hello = if listener.config.inspect_tls {
         match inspect::inspect(&mut socket, listener.config.listener_filters_timeout).await {
             Ok(hello) => hello,
@@ -45,6 +45,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
         id: worker.next_connection_id(),
         direct_remote: remote,
         local,
+        original,
         server_name: hello.server_name.into(),
         tls,
         filter_chain: service.chain.name.clone(),
@@ -56,12 +57,14 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
     }
 }
 
-/// The peer, and where it meant to go.
-fn addresses(listener: &ListenerService, socket: &Socket) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let Some(stream) = socket.as_tcp() else { return (None, None) };
+/// The peer, where it meant to go, and that again if it was redirected here.
+type Addresses = (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>);
+
+fn addresses(listener: &ListenerService, socket: &Socket) -> Addresses {
+    let Some(stream) = socket.as_tcp() else { return (None, None, None) };
     let remote = stream.peer_addr().ok().map(listen::canonical);
     let original = listener.config.original_dst.then(|| listen::original_destination(stream)).flatten();
-    (remote, original.or_else(|| stream.local_addr().ok().map(listen::canonical)))
+    (remote, original.or_else(|| stream.local_addr().ok().map(listen::canonical)), original)
 }
 
 fn choose(

@@ -83,6 +83,7 @@ pub(super) fn edit(head: &mut Head, edits: &Edits) {
         id: 0,
         direct_remote: None,
         local: None,
+        original: None,
         server_name: Box::default(),
         tls: None,
         filter_chain: Box::default(),

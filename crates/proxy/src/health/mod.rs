@@ -246,6 +246,7 @@ mod tests {
             health: Default::default(),
             hostname: "".into(),
             check: Default::default(),
+            more_addresses: Vec::new(),
             lb_metadata: Vec::new(),
             socket_match: Vec::new(),
         })

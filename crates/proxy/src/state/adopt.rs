@@ -232,7 +232,10 @@ pub fn assignment(snapshot: &Snapshot, cluster: &model::cluster::Cluster) -> Opt
 pub fn discovered(snapshot: &Snapshot, cluster: &model::cluster::Cluster) -> Option<Arc<Assignment>> {
     match &cluster.discovery {
         Discovery::Static(assignment) => Some(assignment.clone()),
-        Discovery::StrictDns { .. } => snapshot.assignments.get(&dns_key(&cluster.name)).cloned(),
+        Discovery::StrictDns { .. } | Discovery::LogicalDns { .. } => {
+            snapshot.assignments.get(&dns_key(&cluster.name)).cloned()
+        }
+        Discovery::OriginalDst(_) | Discovery::Aggregate(_) => None,
         Discovery::Eds(name) => snapshot.assignments.get(name).cloned(),
     }
 }

@@ -6,11 +6,15 @@ use crate::telemetry::access_log::Output;
 use crate::upstream::Cluster;
 use engine::format::Civil;
 use model::access_log::Sink;
+use model::cluster::Discovery;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Aggregates within aggregates.
+const MOST_AGGREGATES: u32 = 4;
 
 type Names<T> = RefCell<HashMap<Arc<str>, T, foldhash::fast::RandomState>>;
 
@@ -51,7 +55,28 @@ impl Worker {
     }
 
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
-        self.clusters.borrow().get(name).cloned()
+        let cluster = self.clusters.borrow().get(name).cloned()?;
+        match &cluster.config.discovery {
+            Discovery::Aggregate(members) => self.member(members, MOST_AGGREGATES),
+            _ => Some(cluster),
+        }
+    }
+
+    /// The member of an aggregate for the next request: the first while enough of it is well.
+    fn member(&self, members: &[Arc<str>], deep: u32) -> Option<Rc<Cluster>> {
+        let clusters = self.clusters.borrow();
+        let known: Vec<Rc<Cluster>> = members.iter().filter_map(|name| clusters.get(name).cloned()).collect();
+        drop(clusters);
+        let resolve = |cluster: Rc<Cluster>| match &cluster.config.discovery {
+            Discovery::Aggregate(inner) if deep > 0 => self.member(inner, deep - 1),
+            Discovery::Aggregate(_) => None,
+            _ => Some(cluster),
+        };
+        let known: Vec<Rc<Cluster>> = known.into_iter().filter_map(resolve).collect();
+        let groups = known.iter().map(|cluster| cluster.availability());
+        let point = (self.random() % 100) as u32;
+        // With nobody available the first one says so, or panics.
+        known.get(engine::balance::spill::spill(groups, point).unwrap_or(0)).cloned()
     }
 
     pub fn random(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::tunnel::{self, End};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
-use crate::upstream::{Cluster, Host, connect};
+use crate::upstream::{Bound, Cluster, Host, connect};
 use engine::Head;
 use engine::format::Context;
 use engine::info::{ConnectionFacts, StreamInfo};
@@ -21,7 +21,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
     let started = Instant::now();
     let start_unix_micros = crate::telemetry::unix_micros();
     let mut info = StreamInfo { remote: facts.direct_remote, start_unix_micros, ..StreamInfo::default() };
-    if let Err(refusal) = relay(worker, service, io, &mut info).await {
+    if let Err(refusal) = relay(worker, service, facts, io, &mut info).await {
         info.refusal = Some(refusal);
     }
     stats.downstream_cx_rx_bytes_total.add(info.bytes_received);
@@ -35,14 +35,21 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
     }
 }
 
-async fn relay(worker: &Rc<Worker>, service: &TcpService, io: Io, info: &mut StreamInfo) -> Result<(), Refusal> {
+async fn relay(
+    worker: &Rc<Worker>,
+    service: &TcpService,
+    facts: &ConnectionFacts,
+    io: Io,
+    info: &mut StreamInfo,
+) -> Result<(), Refusal> {
     let name = target(worker, &service.config.target);
     let Some(cluster) = worker.cluster(name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));
     };
     info.cluster = Some(cluster.name.clone());
-    let (host, connected) = connect_somewhere(&cluster, service.config.max_connect_attempts, info).await?;
+    let (host, connected) =
+        connect_somewhere(&cluster, service.config.max_connect_attempts, facts.original, info).await?;
     host.active.set(host.active.get() + 1);
     info.upstream_local = connected.local;
     let downstream = End { io: SharedIo::new(io), early: Vec::new() };
@@ -84,12 +91,13 @@ fn target<'t>(worker: &Worker, target: &'t TcpTarget) -> &'t str {
 async fn connect_somewhere(
     cluster: &Rc<Cluster>,
     attempts: u32,
+    original: Option<std::net::SocketAddr>,
     info: &mut StreamInfo,
 ) -> Result<(Rc<Host>, connect::Connected), Refusal> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut last = Refusal::NoHealthyUpstream;
     for _ in 0..attempts.max(1) {
-        let host = cluster.pick(&tried, 3)?;
+        let host = cluster.choose(&tried, 3, Bound { original, request: None })?;
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
         match connect::connect(cluster, &host, &[], "").await {

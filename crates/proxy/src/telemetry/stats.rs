@@ -84,7 +84,8 @@ group! {
             upstream_rq_retry_backoff_ratelimited, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
             upstream_rq_pending_overflow, upstream_rq_cancelled, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
-            outlier_detection_ejections_enforced_total, update_success;
+            outlier_detection_ejections_enforced_total, update_success, original_dst_host_invalid,
+            upstream_cx_max_duration_reached;
         gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
     }

@@ -1,6 +1,7 @@
 //! A cluster as one worker sees it: hosts, balancer, limits.
 
 use super::host::Host;
+use super::passing::{Bound, Passing};
 use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
@@ -8,6 +9,7 @@ use engine::balance::{Hosts, Pick, Picker, Record};
 use engine::resilience::budget::Budget;
 use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
+use model::cluster::Discovery;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget};
 use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
@@ -32,6 +34,8 @@ pub struct Cluster {
     pub active_retries: [Cell<u32>; 2],
     retry_budget: RefCell<Budget>,
     pub connecting: Cell<u32>,
+    /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
+    passing: Passing,
 }
 
 /// All hosts, and those that may be picked now.
@@ -91,6 +95,7 @@ impl Cluster {
             active_retries: Default::default(),
             retry_budget: RefCell::default(),
             connecting: Cell::new(0),
+            passing: Passing::default(),
         }
     }
 
@@ -103,7 +108,9 @@ impl Cluster {
         let old = self.hosts();
         let mut all: Vec<Rc<Host>> = Vec::new();
         for (endpoint, address) in addresses(assignment) {
-            let known = old.all.iter().find(|host| host.address == address);
+            // The one endpoint of a LOGICAL_DNS cluster stays itself wherever it moves, and keeps its connections.
+            let logical = matches!(self.config.discovery, Discovery::LogicalDns { .. });
+            let known = old.all.iter().find(|host| logical || host.address == address);
             match known {
                 Some(host) if *host.endpoint == *endpoint => all.push(host.clone()),
                 Some(host) => all.push(Rc::new(successor(host, endpoint, address))),
@@ -111,7 +118,7 @@ impl Cluster {
             }
         }
         for host in &old.all {
-            if !all.iter().any(|kept| kept.address == host.address) {
+            if !host.gone.get() && !all.iter().any(|kept| kept.address == host.address) {
                 host.retire();
             }
         }
@@ -176,6 +183,34 @@ impl Cluster {
         self.adopt(list);
     }
 
+    /// The host of a request to this cluster: the one it was going to where the cluster leaves that to it, else a
+    /// picked one.
+    pub fn choose(&self, tried: &[Rc<Host>], attempts: u32, bound: Bound<'_>) -> Result<Rc<Host>, Refusal> {
+        match &self.config.discovery {
+            Discovery::OriginalDst(config) => {
+                let host = self.passing.host(config, &bound);
+                host.map_err(|wrong| {
+                    self.stats.original_dst_host_invalid.add(u64::from(wrong));
+                    self.stats.upstream_cx_none_healthy.inc();
+                    Refusal::NoHealthyUpstream
+                })
+            }
+            _ => self.pick(tried, attempts),
+        }
+    }
+
+    /// Every host, also those that were not configured.
+    pub fn every_host(&self) -> Vec<Rc<Host>> {
+        self.hosts().all.iter().cloned().chain(self.passing.hosts()).collect()
+    }
+
+    /// The percentage of its load that the cluster can carry.
+    pub fn availability(&self) -> u32 {
+        let hosts = self.hosts();
+        let usable = hosts.all.iter().filter(|host| host.usable()).count();
+        engine::balance::spill::availability(usable, hosts.all.len(), 140)
+    }
+
     /// The next host, avoiding those in `tried` for up to `attempts` picks.
     pub fn pick(&self, tried: &[Rc<Host>], attempts: u32) -> Result<Rc<Host>, Refusal> {
         let hosts = self.hosts();
@@ -233,6 +268,10 @@ impl Cluster {
 
     /// Lets ejected hosts return and closes idle connections.
     pub fn tick(&self, now: Instant) {
+        if let Discovery::OriginalDst(config) = &self.config.discovery {
+            self.passing.tick(now, config.cleanup, self.config.idle_timeout);
+            return;
+        }
         let hosts = self.hosts();
         let mut changed = false;
         for host in &hosts.all {
@@ -269,7 +308,7 @@ impl Cluster {
 
     /// Closes all pooled connections: the cluster was removed or replaced.
     pub fn retire(&self) {
-        for host in &self.hosts().all {
+        for host in self.every_host() {
             host.retire();
         }
     }

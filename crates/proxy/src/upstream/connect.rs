@@ -1,6 +1,7 @@
 //! Opens connections: TCP or Unix, then TLS, then HTTP/2 when that is what both sides want.
 
 use super::cluster::Cluster;
+use super::dial;
 use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
 use crate::http::h1;
 use crate::io::{Io, SharedIo, Socket};
@@ -10,7 +11,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// A connection attempt that failed.
 #[derive(Debug)]
@@ -77,10 +78,7 @@ async fn open(
     };
     let (socket, local) = match &host.address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(refused)?;
-            // Failing to tune a socket does not make it useless.
-            let _ = stream.set_nodelay(true);
-            keepalive(cluster, &stream);
+            let stream = dial::tcp(&cluster.config, *address, &host.endpoint.more_addresses).await.map_err(refused)?;
             let local = stream.local_addr().ok();
             (Socket::tcp(stream), local)
         }
@@ -106,19 +104,10 @@ async fn open(
     }
 }
 
-fn keepalive(cluster: &Cluster, stream: &TcpStream) {
-    let Some(config) = &cluster.config.tcp_keepalive else { return };
-    let mut keepalive = socket2::TcpKeepalive::new();
-    if let Some(time) = config.time {
-        keepalive = keepalive.with_time(time);
-    }
-    if let Some(interval) = config.interval {
-        keepalive = keepalive.with_interval(interval);
-    }
-    if let Some(probes) = config.probes {
-        keepalive = keepalive.with_retries(probes);
-    }
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+/// When a connection made now takes no more requests.
+fn ends(cluster: &Cluster) -> Option<Instant> {
+    let longest = cluster.config.connections.max_duration;
+    (!longest.is_zero()).then(|| Instant::now() + longest)
 }
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
@@ -130,6 +119,7 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
         served: 0,
         turn: Turn::default(),
         idle_since: Instant::now(),
+        until: ends(cluster),
         local: connected.local,
         _guard: connected.guard,
     }
@@ -156,7 +146,9 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         active: Cell::new(0),
         closed: Cell::new(false),
         local: connected.local,
+        stats: cluster.stats.clone(),
         idle_since: Cell::new(Instant::now()),
+        until: ends(cluster),
     });
     let pooled = H2Connection { send, shared: shared.clone() };
     if !host.gone.get() {

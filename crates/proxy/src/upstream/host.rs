@@ -24,6 +24,8 @@ pub struct H1Connection {
     /// The request under way.
     pub turn: Turn,
     pub idle_since: Instant,
+    /// It takes no more requests then (`max_connection_duration`).
+    pub until: Option<Instant>,
     pub local: Option<SocketAddr>,
     /// Counts the connection while it lives.
     pub _guard: ConnectionGuard,
@@ -57,12 +59,14 @@ pub struct H2Shared {
     /// No new streams: GOAWAY, error, or replaced.
     pub closed: Cell<bool>,
     pub local: Option<SocketAddr>,
+    pub stats: Arc<crate::telemetry::ClusterStats>,
     pub idle_since: Cell<Instant>,
+    pub until: Option<Instant>,
 }
 
 /// Counts an open connection until it is dropped.
 pub struct ConnectionGuard {
-    stats: Arc<crate::telemetry::ClusterStats>,
+    pub stats: Arc<crate::telemetry::ClusterStats>,
     of_host: Rc<Cell<u32>>,
 }
 
@@ -80,6 +84,13 @@ impl Drop for ConnectionGuard {
         self.stats.upstream_cx_destroy.inc();
         self.of_host.set(self.of_host.get().saturating_sub(1));
     }
+}
+
+/// Whether a connection has reached its longest duration; counts it.
+fn is_old(until: Option<Instant>, stats: &crate::telemetry::ClusterStats) -> bool {
+    let old = until.is_some_and(|until| clock::now() >= until);
+    stats.upstream_cx_max_duration_reached.add(u64::from(old));
+    old
 }
 
 pub struct Host {
@@ -138,6 +149,9 @@ impl Host {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle.pop() {
             let mut cx = Context::from_waker(Waker::noop());
+            if is_old(connection.until, &connection._guard.stats) {
+                continue;
+            }
             if connection.reader.poll_gone(&mut cx).is_pending() && !connection.reader.has_input() {
                 return Some(connection);
             }
@@ -146,7 +160,7 @@ impl Host {
     }
 
     pub fn keep_idle(&self, mut connection: Box<H1Connection>) {
-        if !self.gone.get() {
+        if !self.gone.get() && !is_old(connection.until, &connection._guard.stats) {
             connection.idle_since = clock::now();
             self.idle.borrow_mut().push(connection);
         }
@@ -156,7 +170,10 @@ impl Host {
     pub fn ready_h2(&self, most_requests: u32) -> Option<H2Connection> {
         let mut connections = self.h2.borrow_mut();
         connections.retain(|connection| {
-            !connection.shared.closed.get() && (most_requests == 0 || connection.shared.served.get() < most_requests)
+            let shared = &connection.shared;
+            !shared.closed.get()
+                && !is_old(shared.until, &shared.stats)
+                && (most_requests == 0 || connection.shared.served.get() < most_requests)
         });
         let mut cx = Context::from_waker(Waker::noop());
         let mut found = None;
@@ -180,6 +197,9 @@ impl Host {
             return closed;
         }
         self.idle.borrow_mut().retain(|connection| {
+            if is_old(connection.until, &connection._guard.stats) {
+                return false;
+            }
             let keep = now.duration_since(connection.idle_since) < idle_timeout;
             closed += usize::from(!keep);
             keep
@@ -188,7 +208,7 @@ impl Host {
             let shared = &connection.shared;
             let keep = shared.active.get() > 0 || now.duration_since(shared.idle_since.get()) < idle_timeout;
             closed += usize::from(!keep);
-            keep && !shared.closed.get()
+            keep && !shared.closed.get() && !is_old(shared.until, &shared.stats)
         });
         closed
     }

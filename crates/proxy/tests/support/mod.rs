@@ -22,6 +22,7 @@ pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
         health: Default::default(),
         hostname: "".into(),
         check: Default::default(),
+        more_addresses: Vec::new(),
         lb_metadata: vec![],
         socket_match: vec![],
     })

@@ -4,6 +4,7 @@ use super::{Result, address, data, known, uint};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::endpoint::v3 as pb;
 use crate::problem::{At, gather};
+use model::Address;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, Health, Locality, LocalityEndpoints};
 use model::health::EndpointCheck;
 use pb::lb_endpoint::HostIdentifier;
@@ -67,8 +68,17 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
         let found = pb.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get(namespace));
         found.map(data::pairs).unwrap_or_default()
     };
+    let more = inner.additional_addresses.iter().enumerate().map(|(index, one)| {
+        let at = place.item("additional_addresses", index);
+        let given = at.required("address", &one.address)?;
+        match address::address(&at.field("address"), given)? {
+            Address::Tcp(address) => Ok(address),
+            Address::Unix(_) => at.field("address").wrong("must be an IP address and a port"),
+        }
+    });
     Ok(Endpoint {
         target,
+        more_addresses: gather(more)?,
         weight,
         health: match known(at, "health_status", pb.health_status)? {
             core::HealthStatus::Unknown => Health::Unknown,

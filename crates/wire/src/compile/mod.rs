@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod cluster;
 mod cluster_http;
 pub mod data;
+mod discovery;
 pub mod endpoint;
 pub mod filter;
 pub mod format;

@@ -346,12 +346,9 @@ const CLUSTER: &[Declared] = &[
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
          upstream_http_protocol_options health_checks ignore_health_on_host_removal \
-         close_connections_on_host_health_failure wait_for_warm_on_init",
-        &[
-            ("metadata", DESCRIPTIVE),
-            ("cleanup_interval", "is for ORIGINAL_DST"),
-            ("track_cluster_stats", CLUSTER_STATS),
-        ],
+         close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
+         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy",
+        &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
@@ -382,7 +379,27 @@ const CLUSTER: &[Declared] = &[
          enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
-    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
+    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive happy_eyeballs_config"),
+    all("envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig"),
+    all("envoy.config.cluster.v3.Cluster.CustomClusterType"),
+    some(
+        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        "use_http_header http_header_name upstream_port_override",
+    ),
+    some("envoy.config.cluster.v3.Cluster.PreconnectPolicy", "per_upstream_preconnect_ratio"),
+    some("envoy.config.core.v3.BindConfig", "source_address extra_source_addresses"),
+    some("envoy.config.core.v3.ExtraSourceAddress", "address"),
+    all("envoy.extensions.clusters.aggregate.v3.ClusterConfig"),
+    some(
+        "envoy.extensions.clusters.dns.v3.DnsCluster",
+        "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
+         all_addresses_in_single_endpoint dns_min_refresh_rate",
+    ),
+    all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
+    some(
+        "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
+        "use_http_header http_header_name upstream_port_override",
+    ),
     all("envoy.config.cluster.v3.LoadBalancingPolicy"),
     all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
 ];
@@ -413,7 +430,8 @@ const ENDPOINT: &[Declared] = &[
         &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
     ),
     all("envoy.config.endpoint.v3.LbEndpoint"),
-    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config"),
+    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config additional_addresses"),
+    all("envoy.config.endpoint.v3.Endpoint.AdditionalAddress"),
     all("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig"),
 ];
 
