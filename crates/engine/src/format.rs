@@ -64,7 +64,7 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::ResponseTrailer { name, alternative } => {
             return header(context.trailers, name, alternative.as_deref(), out);
         }
-        Operator::Protocol => return text(out, info.protocol.name()),
+        Operator::Protocol => return optional(out, (!info.raw).then(|| info.protocol.name())),
         Operator::ResponseCode => number(out, u64::from(info.status)),
         Operator::ResponseCodeDetails => {
             return details(info, out);

@@ -77,6 +77,10 @@ pub struct StreamInfo {
     /// A fault was injected that held the request back.
     pub delayed: bool,
     pub transport_failure: Option<Box<str>>,
+    /// Bytes without an HTTP protocol: a TCP connection.
+    pub raw: bool,
+    /// The last allowed attempt to connect failed.
+    pub attempts_exhausted: bool,
 }
 
 impl StreamInfo {
@@ -84,6 +88,7 @@ impl StreamInfo {
     pub fn flags(&self) -> Cow<'static, str> {
         let own = self.refusal.map(|refusal| refusal.explain().flag).filter(|flag| *flag != "-");
         match (self.delayed, own) {
+            (false, Some(own)) if self.attempts_exhausted => format!("{own},URX").into(),
             (false, own) => own.unwrap_or("-").into(),
             (true, None) => "DI".into(),
             (true, Some(own)) => format!("DI,{own}").into(),

@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLog;
 use crate::address::Address;
+use crate::cluster::TcpKeepalive;
 use crate::http::HttpManager;
 use crate::tls::ServerTls;
 use ipnet::IpNet;
@@ -25,6 +26,8 @@ pub struct Listener {
     /// `original_dst` listener filter or `use_original_dst`.
     pub original_dst: bool,
     pub listener_filters_timeout: Duration,
+    /// Of accepted connections.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// Bytes buffered per connection before reading stops.
     pub buffer_limit: usize,
     pub reuse_port: bool,
@@ -84,7 +87,13 @@ pub struct TcpProxy {
     pub target: TcpTarget,
     /// Zero disables.
     pub idle_timeout: Duration,
+    /// Of the downstream connection; zero is any.
+    pub max_duration: Duration,
+    /// Percent by which `max_duration` is at random longer, at most.
+    pub duration_jitter: f64,
     pub max_connect_attempts: u32,
+    /// First and longest wait between attempts to connect; `None`: at once.
+    pub connect_back_off: Option<(Duration, Duration)>,
     pub access_logs: Vec<Arc<AccessLog>>,
 }
 

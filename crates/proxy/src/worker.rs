@@ -8,6 +8,7 @@ use crate::state::adopt::{Change, Update};
 use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
+use crate::upstream::dial;
 use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
 use std::io;
@@ -186,6 +187,9 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
         match accepted {
             Ok(socket) => {
                 let service = slot.current.borrow().clone();
+                if let (Some(keepalive), Some(tcp)) = (&service.config.tcp_keepalive, socket.as_tcp()) {
+                    let _ = dial::keep_alive(tcp, keepalive);
+                }
                 tokio::task::spawn_local(serve(worker.clone(), service, socket));
             }
             Err(error) => {

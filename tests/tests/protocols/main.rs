@@ -9,6 +9,7 @@ mod http2;
 mod lifecycle;
 mod storm;
 mod support;
+mod tcp;
 mod tls;
 mod upstreams;
 mod validate;

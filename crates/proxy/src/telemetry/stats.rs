@@ -66,7 +66,7 @@ group! {
     /// `tcp.<stat_prefix>.`
     TcpStats {
         counters: downstream_cx_total, downstream_cx_no_route, downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total,
-            idle_timeout;
+            idle_timeout, max_downstream_connection_duration;
         gauges: downstream_cx_active;
         histograms:
     }

@@ -95,7 +95,7 @@ pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Res
 }
 
 /// Circuit breakers for connections and requests that wait for one. The figures are per worker.
-fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
+pub fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
     let limits = &cluster.config.limits[priority];
     let overflow = |reason: &str| ConnectError { refusal: Refusal::UpstreamOverflow, reason: reason.into() };
     if cluster.stats.upstream_cx_active.get() >= u64::from(limits.max_connections) {

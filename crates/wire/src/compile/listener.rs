@@ -1,7 +1,8 @@
 //! Listeners and filter chains (`listener.v3.Listener`).
 
 use super::{
-    Context, Result, access_log, address, duration, flag, hash_of, http, known, lower, not_empty, tls, uint, unpack,
+    Context, Result, access_log, address, cluster, duration, flag, hash_of, http, known, lower, not_empty, positive,
+    tls, uint, unpack,
 };
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
@@ -41,6 +42,7 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         inspect_tls: filters.tls || asks_for_tls,
         inspect_http: filters.http,
         original_dst: filters.original_dst || flag(&pb.use_original_dst).unwrap_or(false),
+        tcp_keepalive: pb.tcp_keepalive.as_ref().map(cluster::tcp_keepalive),
         listener_filters_timeout: timeout.unwrap_or(Duration::from_secs(15)),
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
@@ -208,11 +210,30 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
     if attempts == 0 {
         return at.field("max_connect_attempts").wrong("must be at least 1");
     }
+    let max_duration = duration(at, "max_downstream_connection_duration", &pb.max_downstream_connection_duration)?;
+    let jitter = pb.max_downstream_connection_duration_jitter_percentage.as_ref().map_or(0.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&jitter) {
+        let at = at.field("max_downstream_connection_duration_jitter_percentage");
+        return at.wrong(format!("{jitter} is not a percentage from 0 to 100"));
+    }
+    let back_off = pb.backoff_options.as_ref().map(|options| {
+        let at = at.field("backoff_options");
+        let base = positive(&at, "base_interval", &options.base_interval)?;
+        let base = base.ok_or_else(|| at.field("base_interval").problem("is required"))?;
+        let longest = positive(&at, "max_interval", &options.max_interval)?.unwrap_or(base * 10);
+        if longest < base {
+            return at.field("max_interval").wrong("must not be less than base_interval");
+        }
+        Ok((base, longest))
+    });
     Ok(TcpProxy {
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         target,
         idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?.unwrap_or(Duration::from_secs(3600)),
+        max_duration: max_duration.unwrap_or_default(),
+        duration_jitter: jitter,
         max_connect_attempts: attempts,
+        connect_back_off: back_off.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
 }

@@ -138,6 +138,7 @@ const CORE: &[Declared] = &[
     all("envoy.config.core.v3.TypedExtensionConfig"),
     all("envoy.config.core.v3.TransportSocket"),
     all("envoy.config.core.v3.TcpKeepalive"),
+    all("envoy.config.core.v3.BackoffStrategy"),
     some("envoy.config.core.v3.ExtensionConfigSource", ""),
     some(
         "envoy.config.core.v3.HttpProtocolOptions",
@@ -189,7 +190,7 @@ const LISTENER: &[Declared] = &[
         "envoy.config.listener.v3.Listener",
         "name address additional_addresses filter_chains default_filter_chain use_original_dst \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port",
+         stat_prefix enable_reuse_port tcp_keepalive",
         &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
@@ -522,7 +523,8 @@ const EXTENSIONS: &[Declared] = &[
     all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout",
+        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
+         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options",
     ),
     all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
     some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
