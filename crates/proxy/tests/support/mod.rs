@@ -110,6 +110,7 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         inspect_tls: false,
         inspect_http: false,
         original_dst: false,
+        tcp_keepalive: None,
         listener_filters_timeout: Duration::from_secs(1),
         buffer_limit: 1 << 20,
         reuse_port: true,
