@@ -126,15 +126,14 @@ impl Head {
         self.status = 0;
     }
 
-    /// Takes over `raw` as the start of the byte store; parsers then add fields as spans of it.
+    /// Takes over `raw` as the start of the byte store, for fields that were added as spans of it.
     pub fn load(&mut self, raw: &[u8]) {
-        self.clear();
+        self.bytes.clear();
         self.bytes.extend_from_slice(raw);
     }
 
-    /// Adds a field whose line lies in the loaded bytes.
-    pub fn push_line(&mut self, name: Span, value: Span, line: Span) {
-        let known = Known::of(self.slice(name));
+    /// Adds a field whose line lies in the bytes that are loaded, or will be.
+    pub fn push_line(&mut self, known: Known, name: Span, value: Span, line: Span) {
         self.add(Field { name, value, line, known, removed: false });
     }
 

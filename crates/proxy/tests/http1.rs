@@ -40,6 +40,19 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn heads_may_come_byte_by_byte() {
+    let proxy = Proxy::http(echo());
+    let mut stream = proxy.connect();
+    stream.set_nodelay(true).unwrap();
+    for byte in b"\r\nGET /slow HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\r\n" {
+        stream.write_all(&[*byte]).unwrap();
+        std::thread::yield_now();
+    }
+    let answer = read_until(&mut stream, "\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("GET /slow"), "{answer}");
+}
+
+#[test]
 fn bodies() {
     let proxy = Proxy::http(echo());
     let answer = proxy.exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");

@@ -3,13 +3,17 @@
 use super::cluster::Cluster;
 use super::dial;
 use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
+use crate::clock;
 use crate::http::h1;
+use crate::http::h2::cork::{Cork, Corked, cork};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
 use model::{Address, Refusal};
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
@@ -133,12 +137,13 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         refusal: Refusal::UpstreamProtocolError,
         reason: format!("HTTP/2 preface: {error}").into(),
     };
+    let (corked, cork) = cork(connected.io);
     let (send, connection) = h2::client::Builder::new()
         .initial_window_size(options.initial_stream_window)
         .initial_connection_window_size(options.initial_connection_window)
         .max_concurrent_streams(options.max_concurrent_streams)
         .enable_push(false)
-        .handshake(connected.io)
+        .handshake(corked)
         .await
         .map_err(failed)?;
     let shared = Rc::new(H2Shared {
@@ -157,7 +162,7 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
     let guard = connected.guard;
     let keepalive = (options.keepalive_interval, options.keepalive_timeout);
     tokio::task::spawn_local(async move {
-        drive(connection, keepalive).await;
+        clock::Ticking::new(Box::pin(drive(connection, cork, keepalive))).await;
         shared.closed.set(true);
         drop(guard);
     });
@@ -165,7 +170,7 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
 }
 
 /// Runs the connection; pings it when configured, and gives it up when a ping is not answered.
-async fn drive(mut connection: h2::client::Connection<Io>, (interval, timeout): (Duration, Duration)) {
+async fn drive(mut connection: h2::client::Connection<Corked>, cork: Cork, (interval, timeout): (Duration, Duration)) {
     let pings = connection.ping_pong();
     let ping = async move {
         let Some(mut pings) = pings.filter(|_| !interval.is_zero()) else { return std::future::pending().await };
@@ -179,7 +184,12 @@ async fn drive(mut connection: h2::client::Connection<Io>, (interval, timeout): 
     };
     tokio::select! {
         // Its end, orderly or not, is seen by the streams on it.
-        _ = connection => {}
+        _ = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            // A write that fails shows in the next read.
+            let flushed = cork.poll_flush(cx);
+            if polled.is_ready() { flushed.map(|_| ()) } else { Poll::Pending }
+        }) => {}
         () = ping => {}
     }
 }

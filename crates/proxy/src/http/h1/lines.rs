@@ -2,12 +2,14 @@
 //! differently is refused.
 
 use engine::Head;
-use engine::head::Span;
+use engine::head::{Known, Span};
 use engine::info::Protocol;
 
 /// Why a line cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
+    /// The bytes end before the head does.
+    Incomplete,
     BareLineFeed,
     /// A field that goes on in the next line (obs-fold).
     Fold,
@@ -52,13 +54,15 @@ fn token_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len())
 }
 
-/// The end of the line that begins at `start`: where its CRLF begins.
+/// The end of the line that begins at `start`: where its CRLF begins. Within a line there is neither CR nor LF.
 fn line_end(raw: &[u8], start: usize) -> Result<usize, Broken> {
-    let feed = start + memchr::memchr(b'\n', &raw[start..]).ok_or(Broken::Syntax)?;
-    if feed == start || raw[feed - 1] != b'\r' {
-        return Err(Broken::BareLineFeed);
+    let end = start + memchr::memchr2(b'\r', b'\n', &raw[start..]).ok_or(Broken::Incomplete)?;
+    match (raw[end], raw.get(end + 1)) {
+        (b'\r', Some(b'\n')) => Ok(end),
+        (b'\r', None) => Err(Broken::Incomplete),
+        (b'\r', Some(_)) => Err(Broken::Syntax),
+        _ => Err(Broken::BareLineFeed),
     }
-    Ok(feed - 1)
 }
 
 /// `method SP request-target SP HTTP-version`, with single spaces.
@@ -103,15 +107,24 @@ fn version(text: &[u8]) -> Result<Protocol, Broken> {
     }
 }
 
-/// Adds the fields in `raw` from `start` on, up to the empty line that ends it. False: there are more than `most`.
-pub fn fields(raw: &[u8], start: usize, most: usize, head: &mut Head) -> Result<bool, Broken> {
+/// What a field section comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// It ends before this position, with its empty line.
+    Ends(usize),
+    TooMany,
+}
+
+/// Adds the fields in `raw` from `start` up to the empty line, at most `most`. Their spans are positions in `raw`, which
+/// the head takes over afterwards.
+pub fn fields(raw: &[u8], start: usize, most: usize, head: &mut Head) -> Result<Section, Broken> {
     let mut at = start;
     let mut count = 0;
     loop {
         let end = line_end(raw, at)?;
         let line = &raw[at..end];
         if line.is_empty() {
-            return if end + 2 == raw.len() { Ok(true) } else { Err(Broken::Syntax) };
+            return if plain(&raw[start..at]) { Ok(Section::Ends(end + 2)) } else { Err(Broken::Syntax) };
         }
         let name = token_length(line);
         if name == 0 || line.get(name) != Some(&b':') {
@@ -119,14 +132,12 @@ pub fn fields(raw: &[u8], start: usize, most: usize, head: &mut Head) -> Result<
         }
         count += 1;
         if count > most {
-            return Ok(false);
+            return Ok(Section::TooMany);
         }
+        let known = Known::of(&line[..name]);
         let value = trimmed(line, name + 1);
-        if !plain(&line[value.start as usize..value.end()]) {
-            return Err(Broken::Syntax);
-        }
         let value = Span::new(at + value.start as usize, value.len as usize);
-        head.push_line(Span::new(at, name), value, Span::new(at, line.len() + 2));
+        head.push_line(known, Span::new(at, name), value, Span::new(at, line.len() + 2));
         at = end + 2;
     }
 }
@@ -144,9 +155,11 @@ fn trimmed(line: &[u8], start: usize) -> Span {
     Span::new(start, end - start)
 }
 
-/// Nothing but visible characters, spaces and tabs. Without branches, so that it goes many bytes at a time.
-fn plain(value: &[u8]) -> bool {
-    !value.iter().fold(false, |control, &byte| control | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f))
+/// No control characters but tabs and line ends, which were looked at already. Without branches, so that it goes many
+/// bytes at a time.
+fn plain(text: &[u8]) -> bool {
+    let control = |byte: u8| (byte < b' ') & (byte != b'\t') & (byte != b'\r') & (byte != b'\n') | (byte == 0x7f);
+    text.iter().fold(0, |found, &byte| found | u8::from(control(byte))) == 0
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 fn read(raw: &[u8]) -> Result<Fields, Broken> {
     let line = request_line(raw)?;
     let mut head = Head::default();
+    let section = fields(raw, line.length, 100, &mut head)?;
+    assert_eq!(section, Section::Ends(raw.len()));
     head.load(raw);
-    assert!(fields(raw, line.length, 100, &mut head)?);
     Ok(head.fields().map(|field| (head.slice(field.name).to_vec(), head.slice(field.value).to_vec())).collect())
 }
 
@@ -68,9 +69,9 @@ fn status_lines() {
 fn too_many() {
     let raw = b"GET / HTTP/1.1\r\na: 1\r\nb: 2\r\n\r\n";
     let mut head = Head::default();
-    head.load(raw);
-    assert_eq!(fields(raw, 16, 2, &mut head), Ok(true));
-    assert_eq!(fields(raw, 16, 1, &mut head), Ok(false));
+    assert_eq!(fields(raw, 16, 2, &mut head), Ok(Section::Ends(raw.len())));
+    assert_eq!(fields(raw, 16, 1, &mut head), Ok(Section::TooMany));
+    assert_eq!(fields(&raw[..20], 16, 1, &mut head), Err(Broken::Incomplete));
 }
 
 /// Heads that are mostly right, with what may go wrong strewn in.

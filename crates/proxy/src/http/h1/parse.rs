@@ -1,6 +1,6 @@
 //! Parses request and response heads from complete bytes: what the lines mean for target, body and connection.
 
-use super::lines;
+use super::lines::{self, Broken, Section};
 use engine::{Head, Known, head::Span, head::tokens, info::Protocol};
 use model::Refusal;
 use model::refusal::BadRequest;
@@ -36,43 +36,64 @@ pub struct Received {
     pub absolute: bool,
 }
 
-/// Position after the empty line that ends the head, if it is there. A head that ends lines with bare line feeds may
-/// never have one: they are refused as soon as they are seen.
+/// Position after the empty line that ends the head, if it is there: for heads that come in pieces. A head that ends
+/// lines with bare line feeds may never have one: they are refused as soon as they are seen.
 pub fn head_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
-    let from = scanned.saturating_sub(3);
-    if let Some(at) = memchr::memmem::find(&bytes[from..], b"\r\n\r\n") {
-        return Ok(Some(from + at + 4));
-    }
     for at in memchr::memchr_iter(b'\n', &bytes[*scanned..]) {
         let at = *scanned + at;
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Refusal::BadRequest(BadRequest::BareLineFeed));
+        }
+        if at >= 3 && bytes[at - 2] == b'\n' {
+            return Ok(Some(at + 1));
         }
     }
     *scanned = bytes.len();
     Ok(None)
 }
 
-/// Parses `raw`, a complete request head, into `head`.
-pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Received, Refusal> {
-    let bad = Refusal::BadRequest;
-    let line = lines::request_line(raw).map_err(|error| match error {
-        lines::Broken::BareLineFeed => bad(BadRequest::BareLineFeed),
-        lines::Broken::OtherVersion if raw.starts_with(b"PRI ") => bad(BadRequest::BadPreface),
-        lines::Broken::OtherVersion => Refusal::UpgradeRequired,
-        lines::Broken::Fold | lines::Broken::Syntax => bad(BadRequest::Syntax),
-    })?;
-    head.load(raw);
-    head.method = line.method;
-    let fields =
-        lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head).map_err(|error| match error {
-            lines::Broken::BareLineFeed => bad(BadRequest::BareLineFeed),
-            lines::Broken::Fold => bad(BadRequest::ObsoleteFold),
-            lines::Broken::Syntax | lines::Broken::OtherVersion => bad(BadRequest::Syntax),
-        })?;
-    if !fields {
-        return Err(Refusal::HeadTooLarge);
+/// Reads the request head at the start of `raw` into `head`; `None` while it is incomplete. The length is the head's.
+pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Option<(Received, usize)>, Refusal> {
+    head.clear();
+    match request_lines(raw, head, limits) {
+        Ok(Some((line, length))) => {
+            head.load(&raw[..length]);
+            Ok(Some((understand(head, &line)?, length)))
+        }
+        Ok(None) => Ok(None),
+        Err(refusal) => {
+            // For the log.
+            head.clear();
+            Err(refusal)
+        }
     }
+}
+
+fn request_lines(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Option<(lines::RequestLine, usize)>, Refusal> {
+    let refused = |error: Broken| {
+        Err(Refusal::BadRequest(match error {
+            Broken::BareLineFeed => BadRequest::BareLineFeed,
+            Broken::Fold => BadRequest::ObsoleteFold,
+            Broken::OtherVersion if raw.starts_with(b"PRI ") => BadRequest::BadPreface,
+            Broken::OtherVersion => return Err(Refusal::UpgradeRequired),
+            Broken::Syntax => BadRequest::Syntax,
+            Broken::Incomplete => return Ok(None),
+        }))
+    };
+    let line = match lines::request_line(raw) {
+        Ok(line) => line,
+        Err(error) => return refused(error),
+    };
+    head.method = line.method;
+    match lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head) {
+        Ok(Section::Ends(length)) => Ok(Some((line, length))),
+        Ok(Section::TooMany) => Err(Refusal::HeadTooLarge),
+        Err(error) => refused(error),
+    }
+}
+
+/// What the lines of a request say.
+fn understand(head: &mut Head, line: &lines::RequestLine) -> Result<Received, Refusal> {
     let protocol = line.protocol;
     let absolute = set_target(head, line.target)?;
     let framing = request_framing(head)?;
@@ -82,18 +103,31 @@ pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Received,
     Ok(Received { protocol, framing, keep_alive, expects_continue, absolute })
 }
 
-/// Parses `raw`, a complete response head. `to_head`: the request was HEAD.
-pub fn response(raw: &[u8], head: &mut Head, limits: &Limits, to_head: bool) -> Result<Received, Refusal> {
+/// Reads the response head at the start of `raw` into `head`, as [`request`] does. `to_head`: the request was HEAD.
+pub fn response(
+    raw: &[u8],
+    head: &mut Head,
+    limits: &Limits,
+    to_head: bool,
+) -> Result<Option<(Received, usize)>, Refusal> {
     const BAD: Refusal = Refusal::UpstreamProtocolError;
-    let line = lines::status_line(raw).map_err(|_| BAD)?;
-    head.load(raw);
+    head.clear();
+    let line = match lines::status_line(raw) {
+        Ok(line) => line,
+        Err(Broken::Incomplete) => return Ok(None),
+        Err(_) => return Err(BAD),
+    };
+    let length = match lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head) {
+        Ok(Section::Ends(length)) => length,
+        Err(Broken::Incomplete) => return Ok(None),
+        Ok(Section::TooMany) | Err(_) => return Err(BAD),
+    };
+    head.load(&raw[..length]);
     head.status = line.status;
-    if !lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head).map_err(|_| BAD)? {
-        return Err(BAD);
-    }
     let framing = response_framing(head, line.status, to_head)?;
     let keep_alive = framing != Framing::Close && keep_alive(head, line.protocol);
-    Ok(Received { protocol: line.protocol, framing, keep_alive, expects_continue: false, absolute: false })
+    let received = Received { protocol: line.protocol, framing, keep_alive, expects_continue: false, absolute: false };
+    Ok(Some((received, length)))
 }
 
 /// Splits the request target (RFC 9112 section 3.2) into authority and path; tells whether it was absolute.
