@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct ConnectionFacts {
     pub id: u64,
     /// The socket's peer.
+    pub peer: Option<SocketAddr>,
+    /// The same, or what a PROXY protocol header said.
     pub direct_remote: Option<SocketAddr>,
     /// The original destination when intercepted, else the local address.
     pub local: Option<SocketAddr>,

@@ -4,6 +4,7 @@ use crate::balance::Policy;
 use crate::endpoint::Assignment;
 use crate::health::HealthCheck;
 use crate::http::Http2Options;
+use crate::listener::ProxyVersion;
 use crate::tls::ClientTls;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,19 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// The PROXY protocol header of the transport with this index.
+    pub fn proxy_protocol(&self, transport_index: usize) -> Option<ProxyVersion> {
+        match transport_index {
+            0 => self.connections.proxy_protocol,
+            index => self.tls_matches.get(index - 1).and_then(|entry| entry.proxy_protocol),
+        }
+    }
+
+    /// Some transport begins with a PROXY protocol header: connections belong to one client each.
+    pub fn speaks_for_clients(&self) -> bool {
+        (0..=self.tls_matches.len()).any(|index| self.proxy_protocol(index).is_some())
+    }
+
     /// Of the transports (the cluster's own, then one per entry of `tls_matches`) the one for an endpoint with this
     /// metadata: the first match it satisfies.
     pub fn transport_index(&self, socket_match: &[(Box<str>, Box<str>)]) -> usize {
@@ -143,6 +157,8 @@ pub struct Connections {
     /// Source addresses (`upstream_bind_config`); the first of the endpoint's family is taken.
     pub bind: Vec<std::net::SocketAddr>,
     pub eyeballs: Eyeballs,
+    /// The header that the cluster's own transport begins with.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// A connection this old takes no more requests; zero: any age.
     pub max_duration: Duration,
     /// Connections per request under way that are kept ready (`per_upstream_preconnect_ratio`); below 1: just those
@@ -204,6 +220,7 @@ pub struct TlsMatch {
     pub criteria: Vec<(Box<str>, Box<str>)>,
     /// `None` is plaintext.
     pub tls: Option<Arc<ClientTls>>,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// Circuit breaker thresholds of one priority.

@@ -304,9 +304,10 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.info.upstream_host = Some(host.name.clone());
     call.watch.end_attempt();
     let acquired = {
+        let origin = exchange::origin(cluster, call.connection);
         let Call { request, watch, info, upgrade, .. } = &mut *call;
         let (downstream, authority) = (info.protocol, request.authority());
-        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
+        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority, origin };
         match exchange::pooled(cluster, &host, &wish) {
             Some(acquired) => Ok(acquired),
             None => tokio::select! {

@@ -3,6 +3,7 @@
 use super::check::Subject;
 use crate::io::{Io, Socket};
 use crate::tls::ClientTransport;
+use crate::upstream::dial as upstream;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
@@ -29,7 +30,12 @@ pub(super) async fn connect(subject: &Subject, config: &HealthCheck) -> io::Resu
         }
         Address::Unix(path) => Socket::unix(UnixStream::connect(path).await?),
     };
-    match transport(subject, config) {
+    let index = transport_index(subject, config);
+    let socket = match subject.cluster.proxy_protocol(index) {
+        Some(version) => upstream::speak_for(socket, version, None).await?,
+        None => socket,
+    };
+    match transport(subject, index) {
         ClientTransport::Plain => Ok(Io::Plain(socket)),
         ClientTransport::Tls(tls) => Ok(Io::Client(Box::new(tls.connect_for_check(socket, &config.alpn).await?))),
         ClientTransport::Broken(reason) => Err(io::Error::other(format!("TLS is not ready: {reason}"))),
@@ -50,10 +56,13 @@ fn target(subject: &Subject) -> Address {
     }
 }
 
-fn transport(subject: &Subject, config: &HealthCheck) -> ClientTransport {
-    let cluster = &subject.cluster;
+fn transport_index(subject: &Subject, config: &HealthCheck) -> usize {
     let wanted = config.socket_match.as_deref().unwrap_or(&subject.endpoint.socket_match);
-    let index = cluster.transport_index(wanted);
+    subject.cluster.transport_index(wanted)
+}
+
+fn transport(subject: &Subject, index: usize) -> ClientTransport {
+    let cluster = &subject.cluster;
     let transports = subject.transports.borrow();
     let own = transports.clients.get(&cluster.name).and_then(|all| all.get(index));
     own.cloned().unwrap_or_else(|| ClientTransport::Broken("it has not been prepared".into()))

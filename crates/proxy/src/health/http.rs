@@ -81,6 +81,7 @@ pub(super) fn edit(head: &mut Head, edits: &Edits) {
     let info = StreamInfo { start_unix_micros: crate::telemetry::unix_micros(), ..StreamInfo::default() };
     let facts = ConnectionFacts {
         id: 0,
+        peer: None,
         direct_remote: None,
         local: None,
         original: None,

@@ -141,7 +141,7 @@ async fn connect_somewhere(
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
         exchange::limits(cluster, &host, 0).map_err(|error| error.refusal)?;
-        match connect::connect(cluster, &host, &[], "").await {
+        match connect::connect(cluster, &host, &[], "", exchange::origin(cluster, facts)).await {
             Ok(connected) => {
                 cluster.note(&host, Sign::ConnectOk);
                 return Ok((host, connected));

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub connecting: Cell<u32>,
     /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
     passing: Passing,
+    /// Connections begin with a PROXY protocol header and belong to one client each.
+    pub speaks_for_clients: bool,
 }
 
 /// All hosts, and those that may be picked now.
@@ -83,6 +85,7 @@ impl Cluster {
         let mut pick = Pick { now: Duration::ZERO, random: &mut random, hash: None, again: 0 };
         let picker = Picker::new(&config.policy, &HostList::default(), &mut pick);
         Cluster {
+            speaks_for_clients: config.speaks_for_clients(),
             name: Rc::from(&*config.name),
             config,
             stats,

@@ -8,6 +8,7 @@ use crate::http::h1;
 use crate::http::h2::cork::{Cork, Corked, cork};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
+use engine::proxy_protocol::Origin;
 use model::{Address, Refusal};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -30,6 +31,8 @@ pub struct Connected {
     pub io: Io,
     pub local: Option<SocketAddr>,
     pub guard: ConnectionGuard,
+    /// For whom it speaks (PROXY protocol).
+    pub origin: Option<Origin>,
 }
 
 /// Protocols to offer by ALPN; empty uses what the cluster's TLS context says.
@@ -41,16 +44,18 @@ pub async fn connect(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<Connected, ConnectError> {
     let stats = &cluster.stats;
     let started = Instant::now();
     stats.upstream_cx_total.inc();
     let guard = ConnectionGuard::new(stats, host);
-    let attempt = open(cluster, host, offer, server_name);
+    let attempt = open(cluster, host, offer, server_name, origin);
     match tokio::time::timeout(cluster.config.connect_timeout, attempt).await {
         Ok(Ok((io, local))) => {
             stats.upstream_cx_connect_ms.record(started.elapsed());
-            Ok(Connected { io, local, guard })
+            let origin = origin.filter(|_| cluster.speaks_for_clients);
+            Ok(Connected { io, local, guard, origin })
         }
         Ok(Err(error)) => {
             stats.upstream_cx_connect_fail.inc();
@@ -75,6 +80,7 @@ async fn open(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<(Io, Option<SocketAddr>), ConnectError> {
     let refused = |error: std::io::Error| ConnectError {
         refusal: Refusal::ConnectFailure,
@@ -87,6 +93,11 @@ async fn open(
             (Socket::tcp(stream), local)
         }
         Address::Unix(path) => (Socket::unix(UnixStream::connect(path).await.map_err(refused)?), None),
+    };
+    let transport = cluster.config.transport_index(&host.endpoint.socket_match);
+    let socket = match cluster.config.proxy_protocol(transport) {
+        Some(version) => dial::speak_for(socket, version, origin).await.map_err(refused)?,
+        None => socket,
     };
     let tls = match cluster.transport(&host.endpoint) {
         ClientTransport::Plain => return Ok((Io::Plain(socket), local)),
@@ -124,6 +135,7 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
         turn: Turn::default(),
         idle_since: Instant::now(),
         until: ends(cluster),
+        origin: connected.origin,
         local: connected.local,
         _guard: connected.guard,
     }
@@ -152,6 +164,7 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         closed: Cell::new(false),
         local: connected.local,
         stats: cluster.stats.clone(),
+        origin: connected.origin,
         idle_since: Cell::new(Instant::now()),
         until: ends(cluster),
     });

@@ -1,12 +1,16 @@
 //! Opens the socket of an upstream connection: source address, keep-alive, several addresses in turn (RFC 8305).
 
+use crate::io::Socket;
+use engine::proxy_protocol::{self, Origin};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::cluster::{Cluster, TcpKeepalive};
+use model::listener::ProxyVersion;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// How long one address may take before the next is tried too.
@@ -78,6 +82,20 @@ fn bind_address_no_port(socket: &TcpSocket) -> io::Result<()> {
         libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends the PROXY protocol header: for `origin`, else for this proxy itself.
+pub async fn speak_for(mut socket: Socket, version: ProxyVersion, origin: Option<Origin>) -> io::Result<Socket> {
+    let own = || {
+        let tcp = socket.as_tcp()?;
+        Some(Origin { source: tcp.local_addr().ok()?, destination: tcp.peer_addr().ok()? })
+    };
+    // Version 2 has a way to say that a connection is the proxy's own.
+    let origin = origin.or_else(|| if version == ProxyVersion::V1 { own() } else { None });
+    let mut header = Vec::new();
+    proxy_protocol::write(version, origin, &mut header);
+    socket.write_all(&header).await?;
+    Ok(socket)
 }
 
 /// TCP keep-alive as configured.

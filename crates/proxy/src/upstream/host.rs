@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::http::h1;
 use bytes::Bytes;
+use engine::proxy_protocol::Origin;
 use engine::resilience::outlier;
 use h2::client::SendRequest;
 use model::endpoint::Endpoint;
@@ -24,6 +25,8 @@ pub struct H1Connection {
     /// The request under way.
     pub turn: Turn,
     pub idle_since: Instant,
+    /// For whom it speaks (PROXY protocol); it serves nobody else.
+    pub origin: Option<Origin>,
     /// It takes no more requests then (`max_connection_duration`).
     pub until: Option<Instant>,
     pub local: Option<SocketAddr>,
@@ -60,6 +63,7 @@ pub struct H2Shared {
     pub closed: Cell<bool>,
     pub local: Option<SocketAddr>,
     pub stats: Arc<crate::telemetry::ClusterStats>,
+    pub origin: Option<Origin>,
     pub idle_since: Cell<Instant>,
     pub until: Option<Instant>,
 }
@@ -145,9 +149,10 @@ impl Host {
 
     /// The most recently used idle connection that is still open. The check costs no system call: the worker's
     /// reactor already knows whether something arrived.
-    pub fn take_idle(&self) -> Option<Box<H1Connection>> {
+    pub fn take_idle(&self, origin: Option<Origin>) -> Option<Box<H1Connection>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut connection) = idle.pop() {
+        while let Some(at) = idle.iter().rposition(|connection| connection.origin == origin) {
+            let mut connection = idle.remove(at);
             let mut cx = Context::from_waker(Waker::noop());
             if is_old(connection.until, &connection._guard.stats) {
                 continue;
@@ -167,7 +172,7 @@ impl Host {
     }
 
     /// An HTTP/2 connection that can take another stream now.
-    pub fn ready_h2(&self, most_requests: u32) -> Option<H2Connection> {
+    pub fn ready_h2(&self, most_requests: u32, origin: Option<Origin>) -> Option<H2Connection> {
         let mut connections = self.h2.borrow_mut();
         connections.retain(|connection| {
             let shared = &connection.shared;
@@ -179,7 +184,7 @@ impl Host {
         let mut found = None;
         connections.retain_mut(|connection| match connection.send.poll_ready(&mut cx) {
             Poll::Ready(Ok(())) => {
-                if found.is_none() {
+                if found.is_none() && connection.shared.origin == origin {
                     found = Some(connection.clone());
                 }
                 true

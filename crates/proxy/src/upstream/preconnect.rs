@@ -10,7 +10,11 @@ use std::rc::Rc;
 /// what is to come anyway.
 pub fn preconnect(cluster: &Rc<Cluster>, host: &Rc<Host>) {
     let ratio = cluster.config.connections.preconnect;
-    if ratio <= 1.0 || cluster.config.protocol != UpstreamProtocol::Http1 || !host.usable() {
+    if ratio <= 1.0
+        || cluster.config.protocol != UpstreamProtocol::Http1
+        || !host.usable()
+        || cluster.speaks_for_clients
+    {
         return;
     }
     let wanted = (f64::from(host.active.get()) * ratio).ceil();
@@ -22,7 +26,7 @@ pub fn preconnect(cluster: &Rc<Cluster>, host: &Rc<Host>) {
     let (cluster, host) = (cluster.clone(), host.clone());
     tokio::task::spawn_local(async move {
         // A failure shows when a request needs the connection.
-        if let Ok(connected) = connect::connect(&cluster, &host, &[b"http/1.1"], "").await {
+        if let Ok(connected) = connect::connect(&cluster, &host, &[b"http/1.1"], "", None).await {
             host.keep_idle(Box::new(connect::http1(&cluster, connected)));
         }
     });

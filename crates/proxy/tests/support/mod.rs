@@ -110,6 +110,8 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         inspect_tls: false,
         inspect_http: false,
         original_dst: false,
+        continue_on_filters_timeout: false,
+        proxy_protocol: None,
         tcp_keepalive: None,
         listener_filters_timeout: Duration::from_secs(1),
         buffer_limit: 1 << 20,

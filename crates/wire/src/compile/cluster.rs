@@ -12,6 +12,7 @@ use model::cluster::{
     UpstreamProtocol,
 };
 use model::endpoint::EndpointTarget;
+use model::listener::ProxyVersion;
 use model::tls::ClientTls;
 use pb::cluster::PreconnectPolicy;
 use pb::upstream_connection_options::{FirstAddressFamilyVersion, HappyEyeballsConfig};
@@ -22,7 +23,8 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     let name = not_empty(at, "name", &pb.name)?;
     let http = cluster_http::upstream(at, pb)?;
     let socket = pb.transport_socket.as_ref();
-    let tls = socket.map(|socket| client_tls(cx, &at.field("transport_socket"), &http, socket)).transpose()?.flatten();
+    let own = socket.map(|socket| transport(cx, &at.field("transport_socket"), &http, socket)).transpose()?;
+    let (tls, proxy_protocol) = own.unwrap_or_default();
     if http.protocol == UpstreamProtocol::Alpn && tls.is_none() {
         return at.field("transport_socket").wrong("must be TLS: auto_config chooses the protocol by ALPN");
     }
@@ -54,7 +56,7 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
         tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
-        connections: connections(at, pb, &http)?,
+        connections: Connections { proxy_protocol, ..connections(at, pb, &http)? },
         close_connections_on_host_removal: false,
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         panic_threshold: panic_threshold(at, pb)?,
@@ -62,28 +64,34 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     })
 }
 
-fn client_tls(
+/// TLS and PROXY protocol.
+type Transport = (Option<Arc<ClientTls>>, Option<ProxyVersion>);
+
+fn transport(
     cx: &mut Context<'_>,
     at: &At<'_>,
     http: &HttpUpstream,
     socket: &core::TransportSocket,
-) -> Result<Option<Arc<ClientTls>>> {
-    let tls = tls::client(cx, at, socket)?;
-    Ok(tls.map(|mut tls| {
+) -> Result<Transport> {
+    let transport = tls::transport(cx, at, socket)?;
+    let tls = transport.tls.map(|mut tls| {
         tls.auto_host_sni = http.auto_sni;
         tls.auto_san_validation |= http.auto_san_validation;
         Arc::new(tls)
-    }))
+    });
+    Ok((tls, transport.proxy_protocol))
 }
 
 fn tls_matches(cx: &mut Context<'_>, at: &At<'_>, http: &HttpUpstream, pb: &pb::Cluster) -> Result<Vec<TlsMatch>> {
     gather(pb.transport_socket_matches.iter().enumerate().map(|(index, one)| {
         let at = at.item("transport_socket_matches", index);
         let socket = at.required("transport_socket", &one.transport_socket)?;
+        let (tls, proxy_protocol) = transport(cx, &at.field("transport_socket"), http, socket)?;
         Ok(TlsMatch {
             name: not_empty(&at, "name", &one.name)?.into(),
             criteria: one.r#match.as_ref().map(super::data::pairs).unwrap_or_default(),
-            tls: client_tls(cx, &at.field("transport_socket"), http, socket)?,
+            tls,
+            proxy_protocol,
         })
     }))
 }
@@ -188,6 +196,7 @@ fn connections(at: &At<'_>, pb: &pb::Cluster, http: &HttpUpstream) -> Result<Con
         bind: bind.transpose()?.unwrap_or_default(),
         eyeballs: eyeballs.map(|config| happy_eyeballs(at, config)).transpose()?.unwrap_or_default(),
         max_duration: http.max_connection_duration,
+        proxy_protocol: None,
         preconnect: preconnect.map(|policy| preconnect_ratio(at, policy)).transpose()?.unwrap_or_default(),
     })
 }

@@ -6,16 +6,21 @@ use super::{
 };
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
+use crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
+use core::proxy_protocol_config::Version;
 use ipnet::IpNet;
-use model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter, SourceType, TcpProxy, TcpTarget};
+use model::listener::{
+    ChainMatch, FilterChain, Listener, NetworkFilter, ProxyProtocol, SourceType, TcpProxy, TcpTarget,
+};
 use pb::filter_chain_match::ConnectionSourceType;
 use std::sync::Arc;
 use std::time::Duration;
 
 const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
 pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<Listener> {
@@ -42,6 +47,8 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         inspect_tls: filters.tls || asks_for_tls,
         inspect_http: filters.http,
         original_dst: filters.original_dst || flag(&pb.use_original_dst).unwrap_or(false),
+        continue_on_filters_timeout: pb.continue_on_listener_filters_timeout,
+        proxy_protocol: filters.proxy_protocol,
         tcp_keepalive: pb.tcp_keepalive.as_ref().map(cluster::tcp_keepalive),
         listener_filters_timeout: timeout.unwrap_or(Duration::from_secs(15)),
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
@@ -57,6 +64,7 @@ struct ListenerFilters {
     tls: bool,
     http: bool,
     original_dst: bool,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<ListenerFilters> {
@@ -73,9 +81,17 @@ fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<Liste
             "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" => found.tls = true,
             "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" => found.http = true,
             "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" => found.original_dst = true,
+            PROXY_PROTOCOL if found.tls || found.http => {
+                return at.wrong("must stand before the inspectors: its header comes first on the wire");
+            }
+            PROXY_PROTOCOL => {
+                let inner = at.field("typed_config");
+                found.proxy_protocol = Some(proxy_protocol(&inner, &unpack(&inner, any)?)?);
+            }
             other => {
                 let text = format!(
-                    "listener filter `{other}` is not implemented; tls_inspector, http_inspector and original_dst are"
+                    "listener filter `{other}` is not implemented; tls_inspector, http_inspector, original_dst and \
+                     proxy_protocol are"
                 );
                 return at.wrong(text);
             }
@@ -84,6 +100,17 @@ fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<Liste
     });
     gather(results)?;
     Ok(found)
+}
+
+fn proxy_protocol(at: &At<'_>, pb: &PbProxyProtocol) -> Result<ProxyProtocol> {
+    let mut config = ProxyProtocol { optional: pb.allow_requests_without_proxy_protocol, v1: true, v2: true };
+    for version in &pb.disallowed_versions {
+        match known::<Version>(at, "disallowed_versions", *version)? {
+            Version::V1 => config.v1 = false,
+            Version::V2 => config.v2 = false,
+        }
+    }
+    Ok(config)
 }
 
 type Chains = (Vec<Arc<FilterChain>>, Option<Arc<FilterChain>>);

@@ -190,7 +190,7 @@ const LISTENER: &[Declared] = &[
         "envoy.config.listener.v3.Listener",
         "name address additional_addresses filter_chains default_filter_chain use_original_dst \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port tcp_keepalive",
+         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout",
         &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
@@ -521,6 +521,16 @@ const EXTENSIONS: &[Declared] = &[
     ),
     all("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"),
     all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
+    partly(
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        "allow_requests_without_proxy_protocol disallowed_versions",
+        &[("stat_prefix", "there are no statistics of this filter alone")],
+    ),
+    some("envoy.config.core.v3.ProxyProtocolConfig", "version"),
+    some(
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        "config transport_socket",
+    ),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
