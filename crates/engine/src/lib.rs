@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod head;
 pub mod info;
 pub mod inspect;
+pub mod overload;
 pub mod path;
 pub mod proxy_protocol;
 pub mod request;

@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod listener;
 pub mod matcher;
+pub mod overload;
 pub mod refusal;
 pub mod retry;
 pub mod route;

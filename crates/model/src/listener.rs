@@ -33,6 +33,10 @@ pub struct Listener {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Bytes buffered per connection before reading stops.
     pub buffer_limit: usize,
+    /// The process's limit of connections does not hold here.
+    pub ignore_global_limit: bool,
+    /// Nothing is shed here.
+    pub bypass_overload: bool,
     pub reuse_port: bool,
     pub backlog: u32,
     pub access_logs: Vec<Arc<AccessLog>>,

@@ -5,6 +5,7 @@
 pub mod process;
 pub mod xds;
 pub mod admin;
+pub mod overload;
 pub mod core;
 pub mod agent;
 pub mod grpc;

@@ -8,6 +8,7 @@ use crate::agent::{self, Secrets};
 use crate::core::{Configuration, Core, Lifecycle};
 use crate::dns;
 use crate::health::{Health, Report};
+use crate::overload;
 use crate::publish::Publisher;
 use crate::telemetry::Registry;
 use crate::xds;
@@ -40,6 +41,8 @@ pub struct Options {
     /// Where to keep what was accepted, for a start without the control plane.
     pub state: Option<PathBuf>,
     pub command_line: Vec<(String, String)>,
+    /// Gives unused memory back to the system.
+    pub shrink: overload::Shrink,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,7 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
     let core = Arc::new(Mutex::new(Core::new(resources, publisher, health, bootstrap.raw.clone(), last_good)));
     let lifecycle: Arc<Lifecycle> = Arc::default();
     let quit: Arc<Notify> = Arc::default();
+    let figures = overload::Figures::default();
     let admin = Admin {
         core: core.clone(),
         registry,
@@ -81,11 +85,17 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         concurrency: options.concurrency,
         command_line: options.command_line.clone(),
         quit: quit.clone(),
+        overload: figures.clone(),
         failed: AtomicBool::new(false),
     };
     let mut tasks = tokio::task::JoinSet::new();
     serve_admin(&bootstrap, admin, &mut tasks).await?;
     let process = Process(Configuration { core: core.clone(), lifecycle: lifecycle.clone() });
+    if let Some(config) = bootstrap.overload.clone() {
+        let mut manager = overload::Manager::new(config, figures, options.shrink, options.concurrency.max(1));
+        manager.look(&process.0, true).await;
+        tasks.spawn(manager.run(process.0.clone()));
+    }
     process.start(bootstrap, &options, checks, &mut tasks).await?;
     let quit = quit.notified();
     tokio::pin!(stop, quit);

@@ -2,6 +2,7 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
@@ -131,6 +132,13 @@ impl Publisher {
 
     pub fn transports(&self) -> &Arc<Transports> {
         &self.transports
+    }
+
+    /// Tells the workers what to turn away.
+    pub fn shed(&self, shed: &Shed) {
+        for worker in &self.workers {
+            worker.send(Command::Shed(shed.clone()));
+        }
     }
 
     /// What health checks found, for the next snapshot.

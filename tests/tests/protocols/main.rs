@@ -7,6 +7,7 @@ mod h2_backend;
 mod health;
 mod http2;
 mod lifecycle;
+mod overload;
 mod proxy_protocol;
 mod storm;
 mod support;

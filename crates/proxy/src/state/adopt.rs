@@ -151,7 +151,7 @@ impl Worker {
             Rc::new(ChainService {
                 chain: chain.clone(),
                 transport: transport.into(),
-                kind: self.kind(chain, update, &drain),
+                kind: self.kind(chain, update, &drain, !config.bypass_overload),
             })
         });
         ListenerService {
@@ -162,9 +162,11 @@ impl Worker {
         }
     }
 
-    fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>) -> ServiceKind {
+    fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>, sheds: bool) -> ServiceKind {
         match &chain.filter {
-            NetworkFilter::Http(manager) => ServiceKind::Http(Rc::new(self.http(manager, update, drain))),
+            NetworkFilter::Http(manager) => {
+                ServiceKind::Http(Rc::new(HttpService { sheds, ..self.http(manager, update, drain) }))
+            }
             NetworkFilter::Tcp(config) => ServiceKind::Tcp(Rc::new(TcpService {
                 config: config.clone(),
                 stats: self.registry.add(Owner::Tcp(config.stat_prefix.as_ref().into())),
@@ -184,6 +186,7 @@ impl Worker {
             }
         };
         HttpService {
+            sheds: true,
             manager: manager.clone(),
             routes,
             stats: self.registry.add(Owner::Http(manager.stat_prefix.as_ref().into())),

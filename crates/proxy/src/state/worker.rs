@@ -1,6 +1,7 @@
 //! One worker's state.
 
 use super::service::{ListenerService, Routes};
+use super::shed::Shed;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Output;
 use crate::upstream::Cluster;
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Aggregates within aggregates.
 const MOST_AGGREGATES: u32 = 4;
@@ -28,6 +30,9 @@ pub struct Worker {
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
     outputs: RefCell<Vec<Rc<Output>>>,
     random: RefCell<fastrand::Rng>,
+    pub shed: RefCell<Shed>,
+    /// Told when `shed` changes.
+    pub shed_changed: Notify,
     next_connection: Cell<u64>,
     date: RefCell<(u64, String)>,
 }
@@ -49,6 +54,8 @@ impl Worker {
             leaving: RefCell::default(),
             outputs: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            shed: RefCell::default(),
+            shed_changed: Notify::new(),
             next_connection: Cell::new(index as u64),
             date: RefCell::default(),
         }
@@ -86,6 +93,12 @@ impl Worker {
     /// Uniform in `[0, 1)`.
     pub fn random_unit(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// Whether to turn away one of which `share` is to be.
+    pub fn sheds(&self, share: impl Fn(&Shed) -> f64) -> bool {
+        let share = share(&self.shed.borrow());
+        share > 0.0 && self.random_unit() < share
     }
 
     /// Unique within the process: workers take turns.

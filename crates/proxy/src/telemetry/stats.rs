@@ -43,7 +43,7 @@ group! {
     HttpStats {
         counters: downstream_cx_total, downstream_cx_destroy, downstream_cx_http1_total, downstream_cx_http2_total,
             downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_cx_idle_timeout, downstream_cx_protocol_error,
-            downstream_cx_drain_close,
+            downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
             downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
@@ -56,7 +56,7 @@ group! {
     /// `listener.<address>.`
     ListenerStats {
         counters: downstream_cx_total, downstream_cx_destroy, no_filter_chain_match, downstream_listener_filter_error,
-            downstream_pre_cx_timeout, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
+            downstream_pre_cx_timeout, downstream_cx_overload_reject, downstream_global_cx_overflow, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
         gauges: downstream_cx_active;
         histograms:
     }

@@ -115,6 +115,8 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         tcp_keepalive: None,
         listener_filters_timeout: Duration::from_secs(1),
         buffer_limit: 1 << 20,
+        ignore_global_limit: false,
+        bypass_overload: false,
         reuse_port: true,
         backlog: 128,
         access_logs: vec![],

@@ -52,6 +52,8 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         tcp_keepalive: pb.tcp_keepalive.as_ref().map(cluster::tcp_keepalive),
         listener_filters_timeout: timeout.unwrap_or(Duration::from_secs(15)),
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
+        ignore_global_limit: pb.ignore_global_conn_limit,
+        bypass_overload: pb.bypass_overload_manager,
         reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
         backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,

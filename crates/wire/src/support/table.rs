@@ -32,12 +32,12 @@ const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
 pub(super) const TABLE: &[&[Declared]] =
-    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, HEALTH, ENDPOINT, TLS, EXTENSIONS];
+    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, HEALTH, OVERLOAD, ENDPOINT, TLS, EXTENSIONS];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
         "envoy.config.bootstrap.v3.Bootstrap",
-        "node static_resources dynamic_resources admin cluster_manager",
+        "node static_resources dynamic_resources admin cluster_manager overload_manager",
         &[
             ("layered_runtime", NO_RUNTIME),
             ("flags_path", "is obsolete in Envoy too"),
@@ -69,7 +69,7 @@ const BOOTSTRAP: &[Declared] = &[
             ("access_log", "requests to the admin address are not logged"),
             ("access_log_path", "requests to the admin address are not logged"),
             ("profile_path", "there is no built-in profiler"),
-            ("ignore_global_conn_limit", "there is no global limit"),
+            ("ignore_global_conn_limit", "connections to the admin address are never counted"),
         ],
     ),
 ];
@@ -190,14 +190,13 @@ const LISTENER: &[Declared] = &[
         "envoy.config.listener.v3.Listener",
         "name address additional_addresses filter_chains default_filter_chain use_original_dst \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout",
+         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout \
+         ignore_global_conn_limit bypass_overload_manager",
         &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
             ("drain_type", "listeners drain on removal, change and shutdown"),
             ("connection_balance_config", "connections are shared out over the workers anyway"),
-            ("ignore_global_conn_limit", "there is no global limit"),
-            ("bypass_overload_manager", "there is no overload manager"),
             ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
         ],
     ),
@@ -420,6 +419,18 @@ const HEALTH: &[Declared] = &[
     all("envoy.config.core.v3.HealthCheck.GrpcHealthCheck"),
     all("envoy.config.core.v3.HealthCheck.TlsOptions"),
     all("envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"),
+];
+
+const OVERLOAD: &[Declared] = &[
+    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions"),
+    some("envoy.config.overload.v3.ResourceMonitor", "name typed_config"),
+    some("envoy.config.overload.v3.OverloadAction", "name triggers"),
+    all("envoy.config.overload.v3.Trigger"),
+    all("envoy.config.overload.v3.ThresholdTrigger"),
+    all("envoy.config.overload.v3.ScaledTrigger"),
+    some("envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes"),
+    all("envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"),
+    all("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
 ];
 
 const ENDPOINT: &[Declared] = &[
