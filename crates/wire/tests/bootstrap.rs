@@ -87,7 +87,7 @@ fn all_problems_are_reported_with_their_places() {
 static_resources:
   clusters:
   - name: a
-    type: LOGICAL_DNS
+    type: ORIGINAL_DST
   - name: a
     lb_policy: MAGLEV
 ";
@@ -96,7 +96,7 @@ static_resources:
     assert_eq!(
         errors(&fixed),
         [
-            "f:4:5: static_resources.clusters[0].type: LOGICAL_DNS is not implemented; use STATIC, STRICT_DNS or EDS",
+            "f:3:5: static_resources.clusters[0].lb_policy: must be CLUSTER_PROVIDED for this type of cluster",
             "f:6:5: static_resources.clusters[1].lb_policy: MAGLEV is not implemented; \
              use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
         ]
@@ -105,8 +105,11 @@ static_resources:
 
 #[test]
 fn unimplemented_fields_are_refused_by_path() {
-    let yaml = "static_resources:\n  clusters:\n  - name: a\n    health_checks: [{}]\n";
-    assert_eq!(errors(yaml), ["f:4:21: static_resources.clusters[0].health_checks[0]: is not implemented"]);
+    let yaml = "static_resources:\n  clusters:\n  - name: a\n    connection_pool_per_downstream_connection: true\n";
+    assert_eq!(
+        errors(yaml),
+        ["f:4:5: static_resources.clusters[0].connection_pool_per_downstream_connection: is not implemented"]
+    );
 }
 
 /// One virtual host with the given routes, behind an HTTP listener.

@@ -8,7 +8,7 @@ use super::watch::Alarm;
 use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Cluster, Host};
+use crate::upstream::{Bound, Cluster, Host, preconnect};
 use engine::resilience::outlier::Sign;
 use engine::resilience::retry::{self, Ending};
 use engine::resilience::{budget, deadline};
@@ -304,9 +304,10 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.info.upstream_host = Some(host.name.clone());
     call.watch.end_attempt();
     let acquired = {
+        let origin = exchange::origin(cluster, call.connection);
         let Call { request, watch, info, upgrade, .. } = &mut *call;
         let (downstream, authority) = (info.protocol, request.authority());
-        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
+        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority, origin };
         match exchange::pooled(cluster, &host, &wish) {
             Some(acquired) => Ok(acquired),
             None => tokio::select! {
@@ -324,6 +325,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
         }
     };
     cluster.note(&host, Sign::ConnectOk);
+    preconnect(cluster, &host);
     if let model::route::HostRewrite::Auto = journey.forward.host_rewrite
         && !host.endpoint.hostname.is_empty()
     {
@@ -352,7 +354,8 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     let avoid = journey.policy.as_ref().is_some_and(|policy| policy.avoid_previous_hosts);
     let avoid: &[Rc<Host>] = if avoid { &journey.tried } else { &[] };
     let attempts = journey.policy.as_ref().map_or(1, |policy| policy.host_selection_attempts);
-    let host = journey.cluster.pick(avoid, attempts).map_err(|refusal| Failed::unsent(refusal, None))?;
+    let bound = Bound { original: call.connection.original, request: Some(call.request) };
+    let host = journey.cluster.choose(avoid, attempts, bound).map_err(|refusal| Failed::unsent(refusal, None))?;
     journey.tried.push(host.clone());
     Ok(host)
 }

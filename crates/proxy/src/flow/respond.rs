@@ -101,6 +101,9 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             *keep_alive &= framing != Framing::Close && !draining;
             if draining {
                 call.service.stats.downstream_cx_drain_close.inc();
+            } else if *keep_alive && call.service.sheds && call.worker.sheds(|shed| shed.keep_alive) {
+                call.service.stats.downstream_cx_overload_disable_keepalive.inc();
+                *keep_alive = false;
             }
             let to_head = call.request.method() == b"HEAD";
             let options = ResponseOptions {
