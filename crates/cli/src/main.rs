@@ -2,6 +2,7 @@
 
 mod control;
 mod demo;
+mod memory;
 mod output;
 mod proxy;
 mod sim;

@@ -5,12 +5,16 @@
 pub mod balance;
 pub mod chain;
 pub mod edits;
+pub mod eyeballs;
 pub mod filter;
 pub mod format;
 pub mod grpc;
 pub mod head;
 pub mod info;
+pub mod inspect;
+pub mod overload;
 pub mod path;
+pub mod proxy_protocol;
 pub mod request;
 pub mod resilience;
 pub mod route;

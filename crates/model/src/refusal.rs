@@ -51,8 +51,8 @@ pub enum Refusal {
     FaultAbortGrpc(u8),
     /// The downstream went away before the response.
     DownstreamGone,
-    /// The proxy is shutting down and takes no more work.
-    Draining,
+    /// The overload manager takes no more requests.
+    Overloaded,
 }
 
 /// The kinds of malformed request, for logs and `Proxy-Status` details.
@@ -264,7 +264,7 @@ impl Refusal {
             R::FaultAbort(status) => fault_abort(status, grpc_of_http(status)),
             R::FaultAbortGrpc(status) => fault_abort(200, status),
             R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
-            R::Draining => (503, 14, "OM", "draining", "destination_unavailable", "", Mesh),
+            R::Overloaded => (503, 14, "OM", "overload", "destination_unavailable", "envoy overloaded", Mesh),
         };
         Explanation { http, grpc, flag, details, proxy_status, body, side }
     }

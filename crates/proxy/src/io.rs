@@ -141,6 +141,14 @@ impl Io {
         }
     }
 
+    /// The TCP socket, where nothing stands between it and the bytes.
+    pub fn plain_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Io::Plain(socket) if socket.served == socket.prefix.len() => socket.as_tcp(),
+            _ => None,
+        }
+    }
+
     /// The protocol agreed by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
@@ -203,6 +211,14 @@ impl SharedIo {
 
     pub fn with<T>(&self, look: impl FnOnce(&Io) -> T) -> T {
         look(&self.0.borrow())
+    }
+
+    /// The peer will see a reset instead of an end.
+    pub fn reset_on_close(&self) {
+        if let Some(tcp) = self.0.borrow().socket().as_tcp() {
+            // Without it the peer just sees the end.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
     }
 
     /// Reads at most `space.len()` bytes; 0 is the end.

@@ -2,15 +2,20 @@
 
 mod access_log;
 mod balancing;
+mod clusters;
 mod grpc;
 mod h2_backend;
+mod health;
 mod http2;
 mod learning;
 mod lifecycle;
 mod load;
 mod outliers;
+mod overload;
+mod proxy_protocol;
 mod storm;
 mod support;
+mod tcp;
 mod tls;
 mod upstreams;
 mod validate;

@@ -23,6 +23,7 @@ pub mod record;
 pub mod round_robin;
 pub mod schedule;
 pub mod slow_start;
+pub mod spill;
 mod subsets;
 pub mod zones;
 

@@ -139,7 +139,9 @@ mod tests {
         ConnectionFacts {
             id: 1,
             direct_remote: "10.0.0.1:1234".parse().ok(),
+            peer: "10.0.0.1:1234".parse().ok(),
             local: "10.0.0.2:80".parse().ok(),
+            original: None,
             server_name: "".into(),
             tls: None,
             filter_chain: "".into(),

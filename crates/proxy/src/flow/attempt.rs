@@ -9,7 +9,7 @@ use super::watch::Alarm;
 use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Cluster, Host, Want};
+use crate::upstream::{Bound, Cluster, Host, Want, preconnect};
 use engine::balance;
 use engine::resilience::outlier::Sign;
 use engine::resilience::retry::{self, Ending};
@@ -339,9 +339,10 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.info.upstream_host = Some(host.name.clone());
     call.watch.end_attempt();
     let acquired = {
+        let origin = exchange::origin(cluster, call.connection);
         let Call { request, watch, info, upgrade, .. } = &mut *call;
         let (downstream, authority) = (info.protocol, request.authority());
-        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
+        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority, origin };
         match exchange::pooled(cluster, &host, &wish) {
             Some(acquired) => Ok(acquired),
             None => tokio::select! {
@@ -365,6 +366,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
         }
     };
     cluster.note(&host, Sign::ConnectOk);
+    preconnect(cluster, &host);
     if let model::route::HostRewrite::Auto = journey.forward.host_rewrite
         && !host.endpoint.hostname.is_empty()
     {
@@ -400,7 +402,8 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     let want = Want { hash, subset, attempts, tried_priorities };
     let tried = &journey.tried;
     let unwanted = |host: &Rc<Host>| policy.is_some_and(|policy| avoided(policy, tried, host));
-    let chosen = journey.cluster.pick_for(want, unwanted);
+    let bound = Bound { original: call.connection.original, request: Some(call.request) };
+    let chosen = journey.cluster.choose(want, bound, unwanted);
     let (host, priority) = chosen.map_err(|refusal| Failed::unsent(refusal, None))?;
     journey.tried.push(host.clone());
     if let Some(policy) = &journey.policy {

@@ -78,6 +78,10 @@ impl Drop for Active<'_> {
 }
 
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
+    if call.service.sheds && call.worker.sheds(|shed| shed.requests) {
+        call.service.stats.downstream_rq_overload_close.inc();
+        return Err(Refusal::Overloaded);
+    }
     admit(call)?;
     load::note_question(call);
     if let Some(location) = normalize_path(call)? {

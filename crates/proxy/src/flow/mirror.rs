@@ -115,7 +115,8 @@ async fn run(
     framing: Framing,
     body: &mut Kept,
 ) -> Option<u16> {
-    let wish = Wish { downstream, upgrade: false, authority: head.authority(), fresh: false, priority: 0 };
+    let wish =
+        Wish { downstream, upgrade: false, authority: head.authority(), fresh: false, priority: 0, origin: None };
     let acquired = exchange::acquire(cluster, host, &wish).await.ok()?;
     let mut exchange = Exchange::start(acquired, head, framing, false).ok()?;
     let mut upload = Transfer::default();

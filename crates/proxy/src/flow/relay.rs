@@ -154,7 +154,7 @@ pub(super) async fn switch_protocols(
     let mut upstream = exchange.into_tunnel().ok_or(Refusal::UpgradeDenied)?;
     let downstream = tunnel::End { io: reader.io().clone(), early: reader.take_rest() };
     let upstream_end = tunnel::End { io: upstream.reader.io().clone(), early: upstream.reader.take_rest() };
-    let moved = tunnel::run(downstream, upstream_end, journey_idle(journey)).await;
+    let moved = tunnel::run(downstream, upstream_end, journey_idle(journey), std::future::pending()).await;
     info.bytes_received += moved.up;
     info.bytes_sent += moved.down;
     Ok(Ended::Close)

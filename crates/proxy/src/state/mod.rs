@@ -4,6 +4,7 @@
 pub mod adopt;
 pub mod drain;
 pub mod service;
+pub mod shed;
 pub mod worker;
 
 pub use drain::{Drain, Membership};

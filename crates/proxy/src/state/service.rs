@@ -33,6 +33,8 @@ pub enum ServiceKind {
 }
 
 pub struct HttpService {
+    /// Overload is answered by turning requests away.
+    pub sheds: bool,
     pub manager: Arc<HttpManager>,
     pub routes: Rc<Routes>,
     pub stats: Arc<HttpStats>,

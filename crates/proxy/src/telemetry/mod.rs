@@ -7,3 +7,10 @@ pub mod stats;
 pub use access_log::AccessLogger;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use stats::{ClusterStats, HttpStats, ListenerStats, Registry};
+
+/// Physical memory of this process, in bytes.
+pub fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    pages * 4096
+}

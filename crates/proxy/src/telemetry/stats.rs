@@ -43,7 +43,7 @@ group! {
     HttpStats {
         counters: downstream_cx_total, downstream_cx_destroy, downstream_cx_http1_total, downstream_cx_http2_total,
             downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_cx_idle_timeout, downstream_cx_protocol_error,
-            downstream_cx_drain_close,
+            downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
             downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
@@ -56,7 +56,7 @@ group! {
     /// `listener.<address>.`
     ListenerStats {
         counters: downstream_cx_total, downstream_cx_destroy, no_filter_chain_match, downstream_listener_filter_error,
-            downstream_pre_cx_timeout, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
+            downstream_pre_cx_timeout, downstream_cx_overload_reject, downstream_global_cx_overflow, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
         gauges: downstream_cx_active;
         histograms:
     }
@@ -66,7 +66,7 @@ group! {
     /// `tcp.<stat_prefix>.`
     TcpStats {
         counters: downstream_cx_total, downstream_cx_no_route, downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total,
-            idle_timeout;
+            idle_timeout, max_downstream_connection_duration;
         gauges: downstream_cx_active;
         histograms:
     }
@@ -102,10 +102,20 @@ group! {
             outlier_detection_ejections_enforced_failure_percentage,
             outlier_detection_ejections_detected_local_origin_failure_percentage,
             outlier_detection_ejections_enforced_local_origin_failure_percentage,
-            update_success;
+            update_success, original_dst_host_invalid, upstream_cx_max_duration_reached;
         gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, membership_degraded,
             lb_subsets_active, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
+    }
+}
+
+group! {
+    /// `cluster.<name>.health_check.`
+    HealthStats {
+        counters: health_check_attempt, health_check_success, health_check_failure, health_check_passive_failure,
+            health_check_network_failure, health_check_verify_cluster;
+        gauges: health_check_healthy, health_check_degraded;
+        histograms:
     }
 }
 
@@ -177,6 +187,19 @@ impl Registry {
         group
     }
 
+    /// One counter of one owner, summed.
+    pub fn counter(&self, owner: &Owner, wanted: &str) -> u64 {
+        let groups = self.groups.lock().expect("no panic while locked");
+        let mut sum = 0;
+        for group in groups.get(owner).into_iter().flatten().filter_map(|slot| slot.group.upgrade()) {
+            group.visit(&mut |name, reading| match reading {
+                Reading::Counter(value) if name == wanted => sum += value,
+                _ => {}
+            });
+        }
+        sum
+    }
+
     /// Every metric of every owner, summed, in order.
     pub fn read(&self) -> BTreeMap<Owner, BTreeMap<String, Total>> {
         let mut groups = self.groups.lock().expect("no panic while locked");
@@ -227,6 +250,7 @@ impl Owner {
         let name = match (self, name) {
             (_, name) if name.starts_with("ssl_") => format!("ssl.{}", &name[4..]),
             (_, name) if name.starts_with("outlier_detection_") => format!("outlier_detection.{}", &name[18..]),
+            (_, name) if name.starts_with("health_check_") => format!("health_check.{}", &name[13..]),
             (Owner::Cluster(_), name) if name.starts_with("rq_") => format!("upstream_{name}"),
             (_, name) if name.starts_with("rq_") && name.as_bytes()[3].is_ascii_digit() => format!("downstream_{name}"),
             (_, name) => name.to_string(),

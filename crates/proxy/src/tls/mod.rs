@@ -88,6 +88,20 @@ impl ClientTls {
     }
 }
 
+impl ClientTls {
+    /// Handshakes for a health check, which may offer protocols of its own.
+    pub async fn connect_for_check(&self, socket: Socket, alpn: &[Box<str>]) -> io::Result<client::TlsStream<Socket>> {
+        if alpn.is_empty() {
+            return self.connect(socket, &[], "").await;
+        }
+        let mut config = (*self.as_configured).clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(self.sni.to_string())
+            .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    }
+}
+
 /// What the handshake established, for logs and policy.
 pub fn facts(stream: &server::TlsStream<Socket>) -> TlsFacts {
     let connection = stream.get_ref().1;

@@ -2,6 +2,7 @@
 
 use super::host::Host;
 use super::hosts::HostList;
+use super::passing::{Bound, Passing};
 use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
@@ -12,8 +13,11 @@ use engine::balance::{
 use engine::resilience::budget::Budget;
 use model::Refusal;
 use model::balance::{Metadata, Policy};
+use model::cluster::Discovery;
 use model::endpoint::{Assignment, Endpoint};
+use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +44,10 @@ pub struct Cluster {
     pub active_retries: [Cell<u32>; 2],
     retry_budget: RefCell<Budget>,
     pub connecting: Cell<u32>,
+    /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
+    passing: Passing,
+    /// Connections begin with a PROXY protocol header and belong to one client each.
+    pub speaks_for_clients: bool,
 }
 
 /// What a request wants of its host.
@@ -70,6 +78,7 @@ impl Cluster {
             Balancer::new(&rules, config.subsets.as_ref(), &Layout::default(), &HostList::default(), &mut pick);
         let next_detection = config.outlier.as_ref().map(|outlier| outlier.interval).unwrap_or_default();
         Cluster {
+            speaks_for_clients: config.speaks_for_clients(),
             name: Rc::from(&*config.name),
             config,
             stats,
@@ -86,6 +95,7 @@ impl Cluster {
             active_retries: Default::default(),
             retry_budget: RefCell::default(),
             connecting: Cell::new(0),
+            passing: Passing::default(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Cluster {
             return;
         }
         *self.assignment.borrow_mut() = Some(assignment.clone());
-        let list = HostList::new(assignment, &self.hosts());
+        let list = HostList::new(assignment, &self.hosts(), &self.config);
         self.stats.membership_change.inc();
         *self.hosts.borrow_mut() = Rc::new(list);
         self.refresh_eligible();
@@ -126,6 +136,27 @@ impl Cluster {
     /// This cluster's hosts as the proxies that are like this one, which is in `own`.
     pub fn as_peers(&self, own: &model::endpoint::Locality) -> Peers {
         self.hosts().peers(own, self.config.panic_threshold.round() as u32)
+    }
+
+    /// Takes over what active health checks found; an endpoint they do not know yet must not be used.
+    pub fn set_health(&self, found: Option<&Arc<BTreeMap<model::Address, ActiveHealth>>>) {
+        if self.config.health_check.is_none() {
+            return;
+        }
+        let hosts = self.hosts();
+        let mut changed = false;
+        for host in hosts.all.iter().filter(|host| !host.endpoint.check.disabled) {
+            let known = found.and_then(|found| found.get(&host.address)).copied();
+            let fresh = known.unwrap_or(ActiveHealth::NEW);
+            let before = host.checked.replace(fresh);
+            changed |= before != fresh;
+            if fresh.failed && !before.failed {
+                host.fail(self.config.close_connections_on_health_failure);
+            }
+        }
+        if changed {
+            self.refresh_eligible();
+        }
     }
 
     /// The health of hosts changed.
@@ -162,6 +193,39 @@ impl Cluster {
             Some(Unrouted::OneZone) | None => {}
         }
         *self.balancer.borrow_mut() = balancer;
+    }
+
+    /// The host of a request to this cluster: the one it was going to where the cluster leaves that to it, else a
+    /// picked one, with its priority.
+    pub fn choose(
+        &self,
+        want: Want<'_>,
+        bound: Bound<'_>,
+        unwanted: impl Fn(&Rc<Host>) -> bool,
+    ) -> Result<(Rc<Host>, u32), Refusal> {
+        match &self.config.discovery {
+            Discovery::OriginalDst(config) => {
+                let host = self.passing.host(config, &bound);
+                host.map(|host| (host, 0)).map_err(|wrong| {
+                    self.stats.original_dst_host_invalid.add(u64::from(wrong));
+                    self.stats.upstream_cx_none_healthy.inc();
+                    Refusal::NoHealthyUpstream
+                })
+            }
+            _ => self.pick_for(want, unwanted),
+        }
+    }
+
+    /// Every host, also those that were not configured.
+    pub fn every_host(&self) -> Vec<Rc<Host>> {
+        self.hosts().all.iter().cloned().chain(self.passing.hosts()).collect()
+    }
+
+    /// The percentage of its load that the cluster can carry.
+    pub fn availability(&self) -> u32 {
+        let hosts = self.hosts();
+        let usable = hosts.all.iter().filter(|host| host.usable()).count();
+        engine::balance::spill::availability(usable, hosts.all.len(), 140)
     }
 
     /// The next host, avoiding those in `tried` for up to `attempts` more picks.
@@ -266,6 +330,10 @@ impl Cluster {
 
     /// Closes idle connections.
     pub fn tick(&self, now: Instant) {
+        if let Discovery::OriginalDst(config) = &self.config.discovery {
+            self.passing.tick(now, config.cleanup, self.config.idle_timeout);
+            return;
+        }
         for host in &self.hosts().all {
             let closed = host.sweep(now, self.config.idle_timeout);
             self.stats.upstream_cx_idle_timeout.add(closed as u64);
@@ -288,7 +356,7 @@ impl Cluster {
 
     /// Closes all pooled connections: the cluster was removed or replaced.
     pub fn retire(&self) {
-        for host in &self.hosts().all {
+        for host in self.every_host() {
             host.retire();
         }
     }

@@ -1,12 +1,14 @@
 //! Opens connections: TCP or Unix, then TLS, then HTTP/2 when that is what both sides want.
 
 use super::cluster::Cluster;
+use super::dial;
 use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
 use crate::clock;
 use crate::http::h1;
 use crate::http::h2::cork::{Cork, Corked, cork};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
+use engine::proxy_protocol::Origin;
 use model::{Address, Refusal};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// A connection attempt that failed.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Connected {
     pub io: Io,
     pub local: Option<SocketAddr>,
     pub guard: ConnectionGuard,
+    /// For whom it speaks (PROXY protocol).
+    pub origin: Option<Origin>,
 }
 
 /// Protocols to offer by ALPN; empty uses what the cluster's TLS context says.
@@ -40,16 +44,18 @@ pub async fn connect(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<Connected, ConnectError> {
     let stats = &cluster.stats;
     let started = Instant::now();
     stats.upstream_cx_total.inc();
     let guard = ConnectionGuard::new(stats, host);
-    let attempt = open(cluster, host, offer, server_name);
+    let attempt = open(cluster, host, offer, server_name, origin);
     match tokio::time::timeout(cluster.config.connect_timeout, attempt).await {
         Ok(Ok((io, local))) => {
             stats.upstream_cx_connect_ms.record(started.elapsed());
-            Ok(Connected { io, local, guard })
+            let origin = origin.filter(|_| cluster.speaks_for_clients);
+            Ok(Connected { io, local, guard, origin })
         }
         Ok(Err(error)) => {
             stats.upstream_cx_connect_fail.inc();
@@ -74,6 +80,7 @@ async fn open(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<(Io, Option<SocketAddr>), ConnectError> {
     let refused = |error: std::io::Error| ConnectError {
         refusal: Refusal::ConnectFailure,
@@ -81,14 +88,16 @@ async fn open(
     };
     let (socket, local) = match &host.address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(refused)?;
-            // Failing to tune a socket does not make it useless.
-            let _ = stream.set_nodelay(true);
-            keepalive(cluster, &stream);
+            let stream = dial::tcp(&cluster.config, *address, &host.endpoint.more_addresses).await.map_err(refused)?;
             let local = stream.local_addr().ok();
             (Socket::tcp(stream), local)
         }
         Address::Unix(path) => (Socket::unix(UnixStream::connect(path).await.map_err(refused)?), None),
+    };
+    let transport = cluster.config.transport_index(&host.endpoint.socket_match);
+    let socket = match cluster.config.proxy_protocol(transport) {
+        Some(version) => dial::speak_for(socket, version, origin).await.map_err(refused)?,
+        None => socket,
     };
     let tls = match cluster.transport(&host.endpoint) {
         ClientTransport::Plain => return Ok((Io::Plain(socket), local)),
@@ -110,19 +119,10 @@ async fn open(
     }
 }
 
-fn keepalive(cluster: &Cluster, stream: &TcpStream) {
-    let Some(config) = &cluster.config.tcp_keepalive else { return };
-    let mut keepalive = socket2::TcpKeepalive::new();
-    if let Some(time) = config.time {
-        keepalive = keepalive.with_time(time);
-    }
-    if let Some(interval) = config.interval {
-        keepalive = keepalive.with_interval(interval);
-    }
-    if let Some(probes) = config.probes {
-        keepalive = keepalive.with_retries(probes);
-    }
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+/// When a connection made now takes no more requests.
+fn ends(cluster: &Cluster) -> Option<Instant> {
+    let longest = cluster.config.connections.max_duration;
+    (!longest.is_zero()).then(|| Instant::now() + longest)
 }
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
@@ -134,6 +134,8 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
         served: 0,
         turn: Turn::default(),
         idle_since: Instant::now(),
+        until: ends(cluster),
+        origin: connected.origin,
         local: connected.local,
         _guard: connected.guard,
     }
@@ -161,7 +163,10 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         active: Cell::new(0),
         closed: Cell::new(false),
         local: connected.local,
+        stats: cluster.stats.clone(),
+        origin: connected.origin,
         idle_since: Cell::new(Instant::now()),
+        until: ends(cluster),
     });
     let pooled = H2Connection { send, shared: shared.clone() };
     if !host.gone.get() {

@@ -7,7 +7,8 @@ use crate::http::body::{Sink, Source};
 use crate::http::h1::{Framing, Limits, encode, reader::HeadRead};
 use crate::http::h2::{H2Sink, H2Source, convert};
 use engine::head::Head;
-use engine::info::Protocol;
+use engine::info::{ConnectionFacts, Protocol};
+use engine::proxy_protocol::Origin;
 use h2::client::ResponseFuture;
 use model::Refusal;
 use model::cluster::UpstreamProtocol;
@@ -38,6 +39,16 @@ pub struct Wish<'a> {
     pub fresh: bool,
     /// Index of the circuit breakers that count it.
     pub priority: usize,
+    /// Of the downstream connection, for clusters that speak the PROXY protocol.
+    pub origin: Option<Origin>,
+}
+
+/// For whom a connection to `cluster` speaks: nobody, unless it uses the PROXY protocol.
+pub fn origin(cluster: &Cluster, facts: &ConnectionFacts) -> Option<Origin> {
+    if !cluster.speaks_for_clients {
+        return None;
+    }
+    Some(Origin { source: facts.direct_remote?, destination: facts.local? })
 }
 
 /// Which protocol a request may travel by: HTTP/2 at all, and HTTP/1 as well where the server chooses by ALPN.
@@ -54,13 +65,13 @@ fn protocols(cluster: &Cluster, wish: &Wish<'_>) -> (bool, bool) {
 /// A pooled connection to `host` that can take the request now.
 pub fn pooled(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Option<Acquired> {
     let (h2, either) = protocols(cluster, wish);
-    if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection) {
+    if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection, wish.origin) {
         return Some(Acquired::H2(connection));
     }
     if (h2 && !either) || wish.fresh {
         return None;
     }
-    host.take_idle().map(|connection| Acquired::H1 { connection, reused: true })
+    host.take_idle(wish.origin).map(|connection| Acquired::H1 { connection, reused: true })
 }
 
 /// A new connection to `host`.
@@ -76,7 +87,7 @@ pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result
     };
     let authority = std::str::from_utf8(wish.authority).unwrap_or_default();
     cluster.connecting.set(cluster.connecting.get() + 1);
-    let connected = connect::connect(cluster, host, offer, authority).await;
+    let connected = connect::connect(cluster, host, offer, authority, wish.origin).await;
     cluster.connecting.set(cluster.connecting.get() - 1);
     let connected = connected?;
     let speaks_h2 = h2 && (!either || connected.io.alpn() == Some(H2));
@@ -95,7 +106,7 @@ pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Res
 }
 
 /// Circuit breakers for connections and requests that wait for one. The figures are per worker.
-fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
+pub fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
     let limits = &cluster.config.limits[priority];
     let overflow = |reason: &str| ConnectError { refusal: Refusal::UpstreamOverflow, reason: reason.into() };
     if cluster.stats.upstream_cx_active.get() >= u64::from(limits.max_connections) {

@@ -4,6 +4,7 @@ use super::host::Host;
 use engine::balance::zones::Peers;
 use engine::balance::{Availability, Hosts, Layout, Place, Record};
 use model::balance::Metadata;
+use model::cluster::{Cluster, Discovery};
 use model::endpoint::{Assignment, EndpointTarget, Locality};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,14 +16,18 @@ pub struct HostList {
     pub all: Vec<Rc<Host>>,
     /// By host: its place in the layout.
     places: Vec<u32>,
+    /// Hosts that were not checked yet do not count.
+    exclude_new: bool,
     pub(super) layout: Layout,
 }
 
 impl HostList {
     /// The hosts of `assignment`. Those that are `known` keep their connections and records.
-    pub(super) fn new(assignment: &Assignment, known: &HostList) -> HostList {
+    pub(super) fn new(assignment: &Assignment, known: &HostList, config: &Cluster) -> HostList {
+        // The one endpoint of a LOGICAL_DNS cluster stays itself wherever it moves, and keeps its connections.
+        let logical = matches!(config.discovery, Discovery::LogicalDns { .. });
         let mut old: HashMap<&model::Address, &Rc<Host>> = known.all.iter().map(|host| (&host.address, host)).collect();
-        let mut list = HostList::default();
+        let mut list = HostList { exclude_new: config.ignore_new_hosts_until_first_check, ..HostList::default() };
         list.layout.overprovisioning = assignment.overprovisioning_factor;
         let mut seen: HashMap<&model::Address, ()> = HashMap::new();
         for group in &assignment.localities {
@@ -32,9 +37,10 @@ impl HostList {
                 if seen.insert(address, ()).is_some() {
                     continue;
                 }
-                list.all.push(match old.remove(address) {
+                let same = if logical { old.keys().next().copied() } else { Some(address) };
+                list.all.push(match same.and_then(|address| old.remove(address)) {
                     Some(host) if *host.endpoint == **endpoint => host.clone(),
-                    Some(host) => Rc::new(host.successor(endpoint.clone())),
+                    Some(host) => Rc::new(host.successor(endpoint.clone(), address.clone())),
                     None => Rc::new(Host::new(endpoint.clone(), address.clone())),
                 });
                 list.places.push(place);
@@ -115,7 +121,12 @@ impl Hosts for HostList {
     }
 
     fn availability(&self, host: usize) -> Availability {
-        self.all[host].availability()
+        match self.all[host].availability() {
+            Availability::Unhealthy if self.exclude_new && self.all[host].checked.get().pending => {
+                Availability::Excluded
+            }
+            found => found,
+        }
     }
 
     fn place(&self, host: usize) -> usize {

@@ -40,7 +40,7 @@ pub(super) fn edits(at: &At<'_>, lists: &Lists<'_>) -> Result<HeaderEdits> {
     })
 }
 
-fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
+pub(super) fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
     gather(names.iter().enumerate().map(|(index, name)| {
         let at = at.item(field, index);
         if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
@@ -50,7 +50,7 @@ fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
     }))
 }
 
-fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption]) -> Result<Vec<AddHeader>> {
+pub(super) fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption]) -> Result<Vec<AddHeader>> {
     if options.len() > 1000 {
         return at.field(field).wrong("must not have more than 1000 headers");
     }

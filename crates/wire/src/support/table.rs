@@ -8,15 +8,15 @@ pub(super) struct Declared {
     pub(super) without_effect: &'static [(&'static str, &'static str)],
 }
 
-const fn all(message: &'static str) -> Declared {
+pub(super) const fn all(message: &'static str) -> Declared {
     Declared { message, supported: "*", without_effect: &[] }
 }
 
-const fn some(message: &'static str, supported: &'static str) -> Declared {
+pub(super) const fn some(message: &'static str, supported: &'static str) -> Declared {
     Declared { message, supported, without_effect: &[] }
 }
 
-const fn partly(
+pub(super) const fn partly(
     message: &'static str,
     supported: &'static str,
     without_effect: &'static [(&'static str, &'static str)],
@@ -30,12 +30,25 @@ const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
 const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
-pub(super) const TABLE: &[&[Declared]] = &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS];
+pub(super) const TABLE: &[&[Declared]] = &[
+    BOOTSTRAP,
+    CORE,
+    LISTENER,
+    HTTP,
+    ROUTE,
+    CLUSTER,
+    HEALTH,
+    OVERLOAD,
+    ENDPOINT,
+    TLS,
+    EXTENSIONS,
+    super::balancing::BALANCING,
+];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
         "envoy.config.bootstrap.v3.Bootstrap",
-        "node static_resources dynamic_resources admin cluster_manager",
+        "node static_resources dynamic_resources admin cluster_manager overload_manager",
         &[
             ("layered_runtime", NO_RUNTIME),
             ("flags_path", "is obsolete in Envoy too"),
@@ -64,7 +77,7 @@ const BOOTSTRAP: &[Declared] = &[
             ("access_log", "requests to the admin address are not logged"),
             ("access_log_path", "requests to the admin address are not logged"),
             ("profile_path", "there is no built-in profiler"),
-            ("ignore_global_conn_limit", "there is no global limit"),
+            ("ignore_global_conn_limit", "connections to the admin address are never counted"),
         ],
     ),
 ];
@@ -133,6 +146,7 @@ const CORE: &[Declared] = &[
     all("envoy.config.core.v3.TypedExtensionConfig"),
     all("envoy.config.core.v3.TransportSocket"),
     all("envoy.config.core.v3.TcpKeepalive"),
+    all("envoy.config.core.v3.BackoffStrategy"),
     some("envoy.config.core.v3.ExtensionConfigSource", ""),
     some(
         "envoy.config.core.v3.HttpProtocolOptions",
@@ -184,14 +198,13 @@ const LISTENER: &[Declared] = &[
         "envoy.config.listener.v3.Listener",
         "name address additional_addresses filter_chains default_filter_chain use_original_dst \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port",
+         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout \
+         ignore_global_conn_limit bypass_overload_manager",
         &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
             ("drain_type", "listeners drain on removal, change and shutdown"),
             ("connection_balance_config", "connections are shared out over the workers anyway"),
-            ("ignore_global_conn_limit", "there is no global limit"),
-            ("bypass_overload_manager", "there is no overload manager"),
             ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
         ],
     ),
@@ -286,13 +299,6 @@ const ROUTE: &[Declared] = &[
          grpc_timeout_offset hedge_policy request_mirror_policies hash_policy metadata_match",
         &[],
     ),
-    all("envoy.config.route.v3.RouteAction.HashPolicy"),
-    all("envoy.config.route.v3.RouteAction.HashPolicy.Header"),
-    all("envoy.config.route.v3.RouteAction.HashPolicy.Cookie"),
-    all("envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute"),
-    all("envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"),
-    all("envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter"),
-    some("envoy.config.route.v3.RouteAction.HashPolicy.FilterState", ""),
     all("envoy.config.route.v3.RouteAction.MaxStreamDuration"),
     some("envoy.config.route.v3.HedgePolicy", "hedge_on_per_try_timeout"),
     partly(
@@ -348,39 +354,19 @@ const CLUSTER: &[Declared] = &[
          alt_stat_name common_http_protocol_options upstream_connection_options \
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
-         upstream_http_protocol_options lb_subset_config ring_hash_lb_config maglev_lb_config",
-        &[
-            ("metadata", DESCRIPTIVE),
-            ("cleanup_interval", "is for ORIGINAL_DST"),
-            ("ignore_health_on_host_removal", "is for health checks, which cannot be configured"),
-            ("track_cluster_stats", CLUSTER_STATS),
-            ("wait_for_warm_on_init", "is for health checks, which cannot be configured"),
-            ("close_connections_on_host_health_failure", "is for health checks, which cannot be configured"),
-        ],
+         upstream_http_protocol_options health_checks ignore_health_on_host_removal \
+         close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
+         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy lb_subset_config ring_hash_lb_config \
+         maglev_lb_config",
+        &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config",
-        &[
-            ("update_merge_window", "updates are merged by the snapshot anyway"),
-            ("ignore_new_hosts_until_first_hc", "is for health checks, which cannot be configured"),
-        ],
+        "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config \
+         ignore_new_hosts_until_first_hc",
+        &[("update_merge_window", "updates are merged by the snapshot anyway")],
     ),
-    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.RingHashLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.MaglevLbConfig"),
-    all("envoy.config.cluster.v3.Cluster.SlowStartConfig"),
-    some(
-        "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
-        "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any \
-         list_as_any metadata_fallback_policy",
-    ),
-    all("envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector"),
     all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
     all("envoy.config.cluster.v3.Cluster.RefreshRate"),
     some("envoy.config.cluster.v3.CircuitBreakers", "thresholds per_host_thresholds"),
@@ -402,9 +388,58 @@ const CLUSTER: &[Declared] = &[
          max_ejection_time_jitter monitors",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
-    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
+    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive happy_eyeballs_config"),
+    all("envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig"),
+    all("envoy.config.cluster.v3.Cluster.CustomClusterType"),
+    some(
+        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        "use_http_header http_header_name upstream_port_override",
+    ),
+    some("envoy.config.cluster.v3.Cluster.PreconnectPolicy", "per_upstream_preconnect_ratio"),
+    some("envoy.config.core.v3.BindConfig", "source_address extra_source_addresses"),
+    some("envoy.config.core.v3.ExtraSourceAddress", "address"),
+    all("envoy.extensions.clusters.aggregate.v3.ClusterConfig"),
+    some(
+        "envoy.extensions.clusters.dns.v3.DnsCluster",
+        "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
+         all_addresses_in_single_endpoint dns_min_refresh_rate",
+    ),
+    all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
+    some(
+        "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
+        "use_http_header http_header_name upstream_port_override",
+    ),
     all("envoy.config.cluster.v3.LoadBalancingPolicy"),
     all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
+];
+
+const HEALTH: &[Declared] = &[
+    some(
+        "envoy.config.core.v3.HealthCheck",
+        "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold \
+         reuse_connection http_health_check tcp_health_check grpc_health_check no_traffic_interval \
+         no_traffic_healthy_interval unhealthy_interval unhealthy_edge_interval healthy_edge_interval event_log_path \
+         event_logger always_log_health_check_failures always_log_health_check_success tls_options \
+         transport_socket_match_criteria",
+    ),
+    all("envoy.config.core.v3.HealthCheck.Payload"),
+    all("envoy.config.core.v3.HealthCheck.HttpHealthCheck"),
+    some("envoy.config.core.v3.HealthCheck.TcpHealthCheck", "send receive"),
+    all("envoy.config.core.v3.HealthCheck.GrpcHealthCheck"),
+    all("envoy.config.core.v3.HealthCheck.TlsOptions"),
+    all("envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"),
+];
+
+const OVERLOAD: &[Declared] = &[
+    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions"),
+    some("envoy.config.overload.v3.ResourceMonitor", "name typed_config"),
+    some("envoy.config.overload.v3.OverloadAction", "name triggers"),
+    all("envoy.config.overload.v3.Trigger"),
+    all("envoy.config.overload.v3.ThresholdTrigger"),
+    all("envoy.config.overload.v3.ScaledTrigger"),
+    some("envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes"),
+    all("envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"),
+    all("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
 ];
 
 const ENDPOINT: &[Declared] = &[
@@ -416,11 +451,9 @@ const ENDPOINT: &[Declared] = &[
         &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
     ),
     all("envoy.config.endpoint.v3.LbEndpoint"),
-    partly(
-        "envoy.config.endpoint.v3.Endpoint",
-        "address hostname",
-        &[("health_check_config", "is for health checks, which cannot be configured")],
-    ),
+    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config additional_addresses"),
+    all("envoy.config.endpoint.v3.Endpoint.AdditionalAddress"),
+    all("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig"),
 ];
 
 const TLS: &[Declared] = &[
@@ -508,9 +541,21 @@ const EXTENSIONS: &[Declared] = &[
     ),
     all("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"),
     all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
+    partly(
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        "allow_requests_without_proxy_protocol disallowed_versions",
+        &[("stat_prefix", "there are no statistics of this filter alone")],
+    ),
+    some("envoy.config.core.v3.ProxyProtocolConfig", "version"),
+    some(
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        "config transport_socket",
+    ),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout hash_policy",
+        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
+         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options \
+         hash_policy",
     ),
     all("envoy.type.v3.HashPolicy"),
     all("envoy.type.v3.HashPolicy.SourceIp"),
@@ -538,34 +583,5 @@ const EXTENSIONS: &[Declared] = &[
     some(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         "http_protocol_options http2_protocol_options",
-    ),
-    all("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"),
-    all("envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"),
-    all("envoy.extensions.load_balancing_policies.random.v3.Random"),
-    all("envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash"),
-    all("envoy.extensions.load_balancing_policies.maglev.v3.Maglev"),
-    all("envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality"),
-    partly(
-        "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-        "enable_oob_load_report blackout_period weight_expiration_period weight_update_period \
-         error_utilization_penalty metric_names_for_computing_utilization slow_start_config",
-        &[("oob_reporting_period", "is for reports out of band, which cannot be enabled")],
-    ),
-    some(
-        "envoy.extensions.load_balancing_policies.subset.v3.Subset",
-        "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any \
-         list_as_any metadata_fallback_policy subset_lb_policy",
-    ),
-    all("envoy.extensions.load_balancing_policies.subset.v3.Subset.LbSubsetSelector"),
-    all("envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig"),
-    some(
-        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
-        "routing_enabled min_cluster_size fail_traffic_on_panic force_locality_direct_routing",
-    ),
-    all("envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig"),
-    all("envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig"),
-    some(
-        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig",
-        "use_hostname_for_hashing hash_balance_factor",
     ),
 ];

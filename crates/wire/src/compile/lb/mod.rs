@@ -22,6 +22,11 @@ pub(super) struct Balancing {
 }
 
 impl Balancing {
+    /// Where the cluster itself chooses hosts, no policy does.
+    pub(super) fn chosen() -> Self {
+        Balancing::by(Policy::Random)
+    }
+
     fn by(policy: Policy) -> Self {
         Balancing { policy, localities: Localities::default(), subsets: None }
     }
