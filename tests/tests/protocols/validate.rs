@@ -167,8 +167,8 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     (
         "    type: STATIC\n",
         "    type: STATIC\n    health_checks: [^{ timeout: 1s, interval: 1s }]\n",
-        "static_resources.clusters[0].health_checks[0]",
-        "is not implemented",
+        "static_resources.clusters[0].health_checks[0].health_checker",
+        "is required",
     ),
     (
         "port_value: 8081",
