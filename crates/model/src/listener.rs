@@ -124,6 +124,8 @@ pub struct TcpProxy {
     /// Percent by which `max_duration` is at random longer, at most.
     pub duration_jitter: f64,
     pub max_connect_attempts: u32,
+    /// `hash_policy`: for hashing balancers, the client's address is the key.
+    pub hash_source_ip: bool,
     /// First and longest wait between attempts to connect; `None`: at once.
     pub connect_back_off: Option<(Duration, Duration)>,
     pub access_logs: Vec<Arc<AccessLog>>,

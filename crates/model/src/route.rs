@@ -1,5 +1,6 @@
 //! Route tables (`route.v3.RouteConfiguration`), compiled: virtual hosts, matches, actions.
 
+use crate::balance::HashPolicy;
 use crate::filter::RouteFilters;
 use crate::format::Format;
 use crate::header::HeaderEdits;
@@ -125,6 +126,10 @@ pub struct Forward {
     pub hedge_on_per_try_timeout: bool,
     /// `request_mirror_policies`.
     pub mirrors: Vec<Mirror>,
+    /// What of a request tells hashing balancers where it goes.
+    pub hash: Vec<HashPolicy>,
+    /// `metadata_match`: the subset of hosts that may be used; empty is any.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// Status when the cluster does not exist (503 unless configured).
@@ -147,6 +152,8 @@ impl Forward {
             retry: None,
             hedge_on_per_try_timeout: false,
             mirrors: Vec::new(),
+            hash: Vec::new(),
+            subset: Arc::default(),
             upgrades: Vec::new(),
             cluster_not_found_status: 503,
         }
@@ -204,6 +211,8 @@ pub struct WeightedClusters {
     pub total: u64,
     /// Name of a request header whose decimal value replaces the random number.
     pub header_name: Option<Box<str>>,
+    /// `use_hash_policy`: what the route's hash policies make of the request replaces it.
+    pub by_hash: bool,
 }
 
 #[derive(Debug)]
@@ -213,6 +222,8 @@ pub struct WeightedCluster {
     pub edits: HeaderEdits,
     pub filters: RouteFilters,
     pub host_rewrite: Option<Box<str>>,
+    /// The route's subset together with its own `metadata_match`.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
 }
 
 #[derive(Debug, Default)]

@@ -89,9 +89,9 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ),
     (
         "lb_policy: ROUND_ROBIN",
-        "^lb_policy: MAGLEV",
+        "^lb_policy: CLUSTER_PROVIDED",
         "static_resources.clusters[0].lb_policy",
-        "MAGLEV is not implemented; use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
+        "CLUSTER_PROVIDED is for clusters with a policy of their own; choose another",
     ),
     ("prefix: / }", "prefix: /, ^path: /x }", "ROUTE.match.path", "cannot be set together with prefix; choose one"),
     (
@@ -167,8 +167,8 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     (
         "    type: STATIC\n",
         "    type: STATIC\n    health_checks: [^{ timeout: 1s, interval: 1s }]\n",
-        "static_resources.clusters[0].health_checks[0]",
-        "is not implemented",
+        "static_resources.clusters[0].health_checks[0].health_checker",
+        "is required",
     ),
     (
         "port_value: 8081",

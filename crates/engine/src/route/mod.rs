@@ -1,6 +1,7 @@
 //! From a request head to a route and what the route makes of the request.
 
 pub mod choose;
+pub mod hash;
 pub mod matching;
 pub mod redirect;
 pub mod rewrite;

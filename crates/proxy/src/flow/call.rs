@@ -2,6 +2,7 @@
 
 use super::filters::{self, Leftovers};
 use super::forward;
+use super::load;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::clock;
@@ -82,6 +83,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         return Err(Refusal::Overloaded);
     }
     admit(call)?;
+    load::note_question(call);
     if let Some(location) = normalize_path(call)? {
         return respond::redirect(call, 307, location, None).await;
     }
@@ -89,7 +91,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     let choice = route::choose(&table, call.request, call.worker.random()).ok_or(Refusal::RouteNotFound)?;
     let mut levels = respond::Levels { table: &table, choice, weighted: None };
     let picked = match &choice.route.action {
-        Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
+        Action::Forward(forward) => route::pick_cluster(forward, call.request, forward::point(call, forward)),
         _ => None,
     };
     levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);

@@ -13,6 +13,8 @@ pub struct Leftovers {
     pub cors: Fields,
     /// Bytes per second at which the body may go out.
     pub rate: Option<u64>,
+    /// A peer's proxy asked for the load.
+    pub tell_load: bool,
 }
 
 /// Runs the chain; `Some` when a filter has answered. `cluster` is where the route leads.

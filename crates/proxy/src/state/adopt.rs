@@ -37,6 +37,8 @@ impl Worker {
     /// Adopts `update`; returns the listeners whose sockets must be opened or closed.
     pub fn adopt(&self, update: &Update) -> Vec<Change> {
         self.adopt_clusters(update);
+        self.zone.replace(update.snapshot.zone.clone());
+        self.tell_peers();
         for (name, table) in &update.snapshot.routes {
             self.routes_named(name, table);
         }

@@ -8,12 +8,6 @@ pub use access_log::AccessLogger;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use stats::{ClusterStats, HttpStats, ListenerStats, Registry};
 
-/// Microseconds since the Unix epoch.
-pub fn unix_micros() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or(std::time::Duration::ZERO).as_micros() as u64
-}
-
 /// Physical memory of this process, in bytes.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -84,9 +84,27 @@ group! {
             upstream_rq_retry_backoff_ratelimited, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
             upstream_rq_pending_overflow, upstream_rq_cancelled, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
-            outlier_detection_ejections_enforced_total, update_success, original_dst_host_invalid,
-            upstream_cx_max_duration_reached;
-        gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, outlier_detection_ejections_active;
+            lb_subsets_selected, lb_subsets_fallback, lb_subsets_fallback_panic, lb_zone_routing_all_directly,
+            lb_zone_routing_sampled, lb_zone_routing_cross_zone, lb_zone_no_capacity_left, lb_zone_cluster_too_small,
+            lb_local_cluster_not_ok, lb_recalculate_zone_structures,
+            outlier_detection_ejections_total, outlier_detection_ejections_overflow,
+            outlier_detection_ejections_consecutive_5xx, outlier_detection_ejections_success_rate,
+            outlier_detection_ejections_enforced_total,
+            outlier_detection_ejections_detected_consecutive_5xx, outlier_detection_ejections_enforced_consecutive_5xx,
+            outlier_detection_ejections_detected_consecutive_gateway_failure,
+            outlier_detection_ejections_enforced_consecutive_gateway_failure,
+            outlier_detection_ejections_detected_consecutive_local_origin_failure,
+            outlier_detection_ejections_enforced_consecutive_local_origin_failure,
+            outlier_detection_ejections_detected_success_rate, outlier_detection_ejections_enforced_success_rate,
+            outlier_detection_ejections_detected_local_origin_success_rate,
+            outlier_detection_ejections_enforced_local_origin_success_rate,
+            outlier_detection_ejections_detected_failure_percentage,
+            outlier_detection_ejections_enforced_failure_percentage,
+            outlier_detection_ejections_detected_local_origin_failure_percentage,
+            outlier_detection_ejections_enforced_local_origin_failure_percentage,
+            update_success, original_dst_host_invalid, upstream_cx_max_duration_reached;
+        gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, membership_degraded,
+            lb_subsets_active, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
     }
 }

@@ -262,7 +262,22 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         max_duration: max_duration.unwrap_or_default(),
         duration_jitter: jitter,
         max_connect_attempts: attempts,
+        hash_source_ip: hash_source_ip(at, pb)?,
         connect_back_off: back_off.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
+}
+
+/// `hash_policy`; Envoy allows at most one.
+fn hash_source_ip(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<bool> {
+    use crate::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+    if pb.hash_policy.len() > 1 {
+        return at.field("hash_policy").wrong("must not have more than one entry");
+    }
+    let Some(policy) = pb.hash_policy.first() else { return Ok(false) };
+    let at = at.item("hash_policy", 0);
+    match at.required("policy_specifier", &policy.policy_specifier)? {
+        PolicySpecifier::SourceIp(_) => Ok(true),
+        PolicySpecifier::FilterState(_) => at.field("filter_state").wrong("is not implemented"),
+    }
 }

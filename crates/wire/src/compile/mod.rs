@@ -23,6 +23,7 @@ pub mod http;
 mod lb;
 pub mod listener;
 pub mod matcher;
+mod outlier;
 mod overload;
 pub mod retry;
 pub mod route;
