@@ -2,6 +2,7 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::guard::Guards;
 use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
@@ -42,6 +43,7 @@ pub struct Publisher {
     current: Arc<Snapshot>,
     transports: Arc<Transports>,
     health: Arc<HealthTable>,
+    guards: Arc<Guards>,
 }
 
 impl Publisher {
@@ -59,6 +61,7 @@ impl Publisher {
             current: Arc::default(),
             transports: Arc::default(),
             health: Arc::default(),
+            guards: Arc::default(),
         })
     }
 
@@ -117,8 +120,12 @@ impl Publisher {
     fn send(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<Sockets>) {
         let transports = self.prepare(&snapshot);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let update =
-                Update { snapshot: snapshot.clone(), transports: transports.clone(), health: self.health.clone() };
+            let update = Update {
+                snapshot: snapshot.clone(),
+                transports: transports.clone(),
+                health: self.health.clone(),
+                guards: self.guards.clone(),
+            };
             worker.send(Command::Update(Box::new(update), sockets));
         }
         self.current = snapshot;

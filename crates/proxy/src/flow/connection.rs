@@ -4,6 +4,7 @@ use super::{http1, http2};
 use crate::accept::inspect::{self, Hello, Seen, Stop};
 use crate::accept::listen;
 use crate::io::{Io, Socket};
+use crate::state::guard;
 use crate::state::{ChainService, HttpService, ListenerService, ServiceKind, Worker};
 use crate::tcp;
 use crate::tls::{self, ServerTransport};
@@ -36,6 +37,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
         stats.no_filter_chain_match.inc();
         return;
     };
+    let Ok(_admitted) = guard::admit(&service.guards).await else { return };
     let Some((io, tls)) = secure(&listener, &service, socket).await else { return };
     let facts = Rc::new(ConnectionFacts {
         id: worker.next_connection_id(),

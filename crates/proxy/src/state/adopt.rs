@@ -1,6 +1,7 @@
 //! Takes over a new snapshot: what did not change stays, with its connections and counters.
 
 use super::drain::Drain;
+use super::guard::{GuardService, Guards};
 use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
 use super::worker::{Slot, Worker};
 use crate::telemetry::AccessLogger;
@@ -25,6 +26,8 @@ pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub transports: Arc<Transports>,
     pub health: Arc<HealthTable>,
+    /// What workers share of network filters.
+    pub guards: Arc<Guards>,
 }
 
 /// A listener that needs sockets, or lost them.
@@ -150,6 +153,7 @@ impl Worker {
             let transport = transport(update, config, index);
             Rc::new(ChainService {
                 chain: chain.clone(),
+                guards: self.guards(config, index, update),
                 transport: transport.into(),
                 kind: self.kind(chain, update, &drain, !config.bypass_overload),
             })
@@ -160,6 +164,13 @@ impl Worker {
             config: config.clone(),
             drain,
         }
+    }
+
+    fn guards(&self, listener: &Listener, index: usize, update: &Update) -> Vec<GuardService> {
+        let chain = listener.chains.iter().chain(&listener.default_chain).nth(index);
+        let place = format!("{} {index}", listener.name);
+        let all = chain.iter().flat_map(|chain| &chain.guards);
+        all.map(|guard| GuardService::new(guard, &place, &update.guards, &self.registry)).collect()
     }
 
     fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>, sheds: bool) -> ServiceKind {

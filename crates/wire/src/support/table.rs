@@ -125,6 +125,7 @@ const CORE: &[Declared] = &[
     partly("envoy.config.core.v3.Metadata", "filter_metadata", &[("typed_filter_metadata", DESCRIPTIVE)]),
     partly("envoy.config.core.v3.RuntimeFractionalPercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
     partly("envoy.config.core.v3.RuntimeDouble", "default_value", &[("runtime_key", NO_RUNTIME)]),
+    partly("envoy.config.core.v3.RuntimeFeatureFlag", "default_value", &[("runtime_key", NO_RUNTIME)]),
     all("envoy.type.v3.FractionalPercent"),
     all("envoy.type.v3.Percent"),
     all("envoy.type.v3.Int64Range"),
@@ -542,6 +543,15 @@ const EXTENSIONS: &[Declared] = &[
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
         "config transport_socket",
     ),
+    some(
+        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix max_connections delay runtime_enabled",
+    ),
+    some(
+        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix token_bucket runtime_enabled",
+    ),
+    all("envoy.type.v3.TokenBucket"),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
