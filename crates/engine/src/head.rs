@@ -126,6 +126,16 @@ impl Head {
         self.status = 0;
     }
 
+    /// Its buffers have been allocated.
+    pub fn has_room(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
+    /// It grew beyond what heads usually need.
+    pub fn is_huge(&self) -> bool {
+        self.bytes.capacity() > 16 * 1024
+    }
+
     /// Takes over `raw` as the start of the byte store, for fields that were added as spans of it.
     pub fn load(&mut self, raw: &[u8]) {
         self.bytes.clear();

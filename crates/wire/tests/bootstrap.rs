@@ -206,3 +206,10 @@ fn clusters_are_checked() {
         assert!(found.len() == 1 && found[0].contains(wanted), "{cluster}: {found:?}");
     }
 }
+
+#[test]
+fn a_bootstrap_may_be_large() {
+    let numbers = "1,".repeat(260_000);
+    let yaml = format!("node: {{metadata: {{many: [{numbers}1]}}}}\n");
+    load(Some(("f", &yaml)), &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+}

@@ -26,7 +26,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket: Socket) {
     let stats = &listener.stats;
     let mut addresses = addresses(&listener, &socket);
-    let hello = match inspected(&listener, &mut socket).await {
+    let hello = match Box::pin(inspected(&listener, &mut socket)).await {
         None => return,
         Some(Seen { hello, origin }) => {
             addresses.replace(origin);
@@ -37,8 +37,16 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
         stats.no_filter_chain_match.inc();
         return;
     };
-    let Ok(_admitted) = guard::admit(&service.guards).await else { return };
-    let Some((io, tls)) = secure(&listener, &service, socket).await else { return };
+    let guards = &service.guards;
+    let _admitted = match guards.is_empty() {
+        true => None,
+        false => match Box::pin(guard::admit(guards)).await {
+            Ok(admitted) => Some(admitted),
+            Err(()) => return,
+        },
+    };
+    // Boxed, as are the ways that few connections go: what stays is small.
+    let Some((io, tls)) = Box::pin(secure(&listener, &service, socket)).await else { return };
     let facts = Rc::new(ConnectionFacts {
         id: worker.next_connection_id(),
         peer: addresses.peer,
@@ -51,7 +59,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
     });
     match &service.kind {
         ServiceKind::Http(http) => serve_http(&worker, http, &facts, io).await,
-        ServiceKind::Tcp(proxy) => tcp::proxy::serve(&worker, proxy, &facts, io).await,
+        ServiceKind::Tcp(proxy) => Box::pin(tcp::proxy::serve(&worker, proxy, &facts, io)).await,
         ServiceKind::Close => {}
     }
 }
@@ -175,11 +183,11 @@ async fn serve_http(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<C
         Codec::Auto => match io.alpn() {
             Some(b"h2") => true,
             Some(b"http/1.1") => false,
-            _ => has_preface(&mut io).await,
+            _ => Box::pin(has_preface(&mut io)).await,
         },
     };
     if http2 {
-        http2::serve(worker, service, facts, io).await;
+        Box::pin(http2::serve(worker, service, facts, io)).await;
     } else {
         http1::serve(worker, service, facts, io).await;
     }

@@ -6,6 +6,7 @@ use super::watch::Watch;
 use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::{Framing, Limits, Reader, Received, Writer, reader::HeadRead};
+use crate::http::heads;
 use crate::io::{Io, SharedIo};
 use crate::state::{HttpService, Membership, Worker};
 use engine::Head;
@@ -65,7 +66,8 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         served += 1;
         let last = manager.timeouts.max_requests_per_connection;
         let keep_alive = received.keep_alive && (last == 0 || served < last);
-        if connection.serve_one(&received, keep_alive).await == Ended::Close {
+        // Boxed: an idle connection would otherwise carry the room for a request around.
+        if Box::pin(connection.serve_one(&received, keep_alive)).await == Ended::Close {
             connection.close().await;
             return;
         }
@@ -78,12 +80,15 @@ impl Connection<'_> {
     async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
         let timeouts = self.service.manager.timeouts;
         self.watch.set_idle(timeouts.idle, clock::now());
-        let drain = &self.membership;
-        let (reader, request, watch, limits) = (&mut self.reader, &mut self.request, &mut self.watch, &self.limits);
+        let Connection { reader, request, response, watch, limits, membership, .. } = self;
         let mut begun = false;
         let read = poll_fn(|cx: &mut Context<'_>| {
             if let Poll::Ready(read) = reader.poll_request(cx, request, limits) {
                 return Poll::Ready(read.map(Some));
+            }
+            if !reader.has_input() {
+                heads::give(request);
+                heads::give(response);
             }
             if reader.has_input() && !begun {
                 begun = true;
@@ -94,7 +99,7 @@ impl Connection<'_> {
                 return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok(None) });
             }
             // An idle connection has nothing to finish.
-            if !begun && served > 0 && drain.poll_started(cx).is_ready() {
+            if !begun && served > 0 && membership.poll_started(cx).is_ready() {
                 return Poll::Ready(Ok(None));
             }
             Poll::Pending

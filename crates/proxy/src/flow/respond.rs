@@ -5,6 +5,7 @@ use crate::http::body::Sink;
 use crate::http::h1::encode::{self, ResponseOptions};
 use crate::http::h1::{Framing, Writer};
 use crate::http::h2::{H2Sink, convert};
+use crate::http::heads;
 use bytes::Bytes;
 use engine::edits;
 use engine::format::{self, Context};
@@ -178,6 +179,12 @@ fn apply_response(
     );
 }
 
+/// Empties a head, with room for a reply.
+fn blank(response: &mut Head) {
+    heads::lend(response);
+    response.clear();
+}
+
 /// A redirect to `location`.
 pub async fn redirect(
     call: &mut Call<'_>,
@@ -186,7 +193,7 @@ pub async fn redirect(
     levels: Option<&Levels<'_>>,
 ) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
-    call.response.clear();
+    blank(call.response);
     call.response.status = status;
     call.response.push(b"location", &location);
     if call.request.is_grpc() {
@@ -209,7 +216,7 @@ fn to_grpc(response: &mut Head, status: u8, message: &[u8]) {
 /// The body the route gives.
 pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Levels<'_>) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
-    call.response.clear();
+    blank(call.response);
     call.response.status = direct.status;
     call.info.status = direct.status;
     // The configured body is not copied: many slow readers may wait for it.
@@ -253,7 +260,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
         return cut(call).await;
     }
     let explained = refusal.explain();
-    call.response.clear();
+    blank(call.response);
     let grpc = call.request.is_grpc();
     call.response.status = if grpc { 200 } else { explained.http };
     call.info.status = call.response.status;

@@ -3,6 +3,7 @@
 use super::chunked::{Chunked, Step};
 use super::parse::{self, Framing, Limits, Received};
 use crate::http::buffer::Buffer;
+use crate::http::heads;
 use crate::io::SharedIo;
 use engine::Head;
 use model::Refusal;
@@ -85,7 +86,10 @@ impl Reader {
         limits: &Limits,
     ) -> Poll<Result<HeadRead, Refusal>> {
         // An empty line before a request is ignored (RFC 9112 section 2.2).
-        self.poll_head(cx, limits, true, |raw, limits| parse::request(raw, head, limits))
+        self.poll_head(cx, limits, true, |raw, limits| {
+            heads::lend(head);
+            parse::request(raw, head, limits)
+        })
     }
 
     /// `to_head`: the request was HEAD.
@@ -97,8 +101,11 @@ impl Reader {
         to_head: bool,
     ) -> Poll<Result<HeadRead, Refusal>> {
         loop {
-            let read =
-                ready!(self.poll_head(cx, limits, false, |raw, limits| parse::response(raw, head, limits, to_head)))?;
+            let parse = |raw: &[u8], limits: &Limits| {
+                heads::lend(head);
+                parse::response(raw, head, limits, to_head)
+            };
+            let read = ready!(self.poll_head(cx, limits, false, parse))?;
             // Interim responses other than 101 are not forwarded.
             if !(matches!(read, HeadRead::Head(_)) && (100..200).contains(&head.status) && head.status != 101) {
                 return Poll::Ready(Ok(read));
