@@ -2,6 +2,7 @@
 
 mod access_log;
 mod clusters;
+mod dns;
 mod grpc;
 mod h2_backend;
 mod health;

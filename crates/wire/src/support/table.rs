@@ -348,7 +348,8 @@ const CLUSTER: &[Declared] = &[
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
          upstream_http_protocol_options health_checks ignore_health_on_host_removal \
          close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
-         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy",
+         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy typed_dns_resolver_config \
+         use_tcp_for_dns_lookups",
         &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
@@ -394,8 +395,10 @@ const CLUSTER: &[Declared] = &[
     some(
         "envoy.extensions.clusters.dns.v3.DnsCluster",
         "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
-         all_addresses_in_single_endpoint dns_min_refresh_rate",
+         all_addresses_in_single_endpoint dns_min_refresh_rate typed_dns_resolver_config",
     ),
+    some("envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "resolvers dns_resolver_options"),
+    all("envoy.config.core.v3.DnsResolverOptions"),
     all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
     some(
         "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
