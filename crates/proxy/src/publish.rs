@@ -7,7 +7,7 @@ use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
-use model::health::HealthTable;
+use model::health::{HealthTable, Report};
 use model::listener::Listener;
 use model::{Address, Snapshot};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A listener whose sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,7 @@ pub struct Publisher {
     transports: Arc<Transports>,
     health: Arc<HealthTable>,
     guards: Arc<Guards>,
+    reports: Option<mpsc::UnboundedSender<Report>>,
 }
 
 impl Publisher {
@@ -62,6 +63,7 @@ impl Publisher {
             transports: Arc::default(),
             health: Arc::default(),
             guards: Arc::default(),
+            reports: None,
         })
     }
 
@@ -125,6 +127,7 @@ impl Publisher {
                 transports: transports.clone(),
                 health: self.health.clone(),
                 guards: self.guards.clone(),
+                reports: self.reports.clone(),
             };
             worker.send(Command::Update(Box::new(update), sockets));
         }
@@ -146,6 +149,11 @@ impl Publisher {
         for worker in &self.workers {
             worker.send(Command::Shed(shed.clone()));
         }
+    }
+
+    /// Where workers say what endpoints say of their health.
+    pub fn set_reports(&mut self, reports: mpsc::UnboundedSender<Report>) {
+        self.reports = Some(reports);
     }
 
     /// What health checks found, for the next snapshot.

@@ -113,6 +113,7 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
         match outcome {
             Outcome::Answered(attempt) => {
                 journey.cluster.note(&attempt.host, Sign::Status(call.response.status));
+                journey.cluster.heed(&attempt.host, call.response);
                 if !wanted(call, journey, &Ending::Response(call.response)) {
                     return Ok(attempt);
                 }

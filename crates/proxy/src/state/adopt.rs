@@ -13,12 +13,13 @@ use model::Snapshot;
 use model::access_log::AccessLog;
 use model::cluster::Discovery;
 use model::endpoint::Assignment;
-use model::health::HealthTable;
+use model::health::{HealthTable, Report};
 use model::http::{HttpManager, RouteSource};
 use model::listener::{FilterChain, Listener, NetworkFilter};
 
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// What the main thread hands to every worker.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub transports: Arc<Transports>,
     pub health: Arc<HealthTable>,
+    /// Where to say what endpoints say of their health.
+    pub reports: Option<mpsc::UnboundedSender<Report>>,
     /// What workers share of network filters.
     pub guards: Arc<Guards>,
 }
@@ -78,6 +81,7 @@ impl Worker {
             if let Some(assignment) = assignment(snapshot, &cluster.config) {
                 cluster.assign(&assignment);
                 cluster.set_health(update.health.get(name));
+                cluster.set_reports(update.reports.clone());
             }
         }
     }
