@@ -191,6 +191,10 @@ pub struct DnsOptions {
     pub family: DnsFamily,
     /// `host:port` of resolvers; empty means the system's.
     pub resolvers: Vec<std::net::SocketAddr>,
+    /// Resolvers are asked over TCP only.
+    pub tcp_only: bool,
+    /// Names are not completed with the system's search domains.
+    pub absolute_names: bool,
     pub failure_base: Duration,
     pub failure_max: Duration,
     /// The start waits for the first answer (`wait_for_warm_on_init`).

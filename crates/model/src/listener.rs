@@ -75,6 +75,8 @@ pub struct FilterChain {
     pub matches: ChainMatch,
     pub tls: Option<Arc<ServerTls>>,
     pub transport_connect_timeout: Duration,
+    /// Filters that decide whether a connection may stay, in order.
+    pub guards: Vec<Guard>,
     pub filter: NetworkFilter,
     pub hash: u64,
 }
@@ -101,6 +103,29 @@ pub enum SourceType {
     /// Loopback, or source and destination are the same address.
     SameIpOrLoopback,
     External,
+}
+
+/// A network filter before the terminal one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Guard {
+    /// `connection_limit.v3.ConnectionLimit`
+    ConnectionLimit {
+        stat_prefix: Box<str>,
+        most: u64,
+        /// A connection too many is closed after this.
+        delay: Duration,
+    },
+    /// `local_ratelimit.v3.LocalRateLimit`: one token a connection.
+    RateLimit { stat_prefix: Box<str>, bucket: BucketConfig },
+}
+
+/// `type.v3.TokenBucket`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketConfig {
+    pub most: u32,
+    pub per_fill: u32,
+    /// Greater than zero.
+    pub fill_interval: Duration,
 }
 
 /// The terminal network filter of a chain.

@@ -3,6 +3,7 @@
 mod access_log;
 mod balancing;
 mod clusters;
+mod dns;
 mod grpc;
 mod h2_backend;
 mod health;

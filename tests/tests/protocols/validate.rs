@@ -166,9 +166,9 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ("    type: STATIC\n", "    type: STATIC\n    ^type: EDS\n", "", "duplicate mapping key: type"),
     (
         "    type: STATIC\n",
-        "    type: STATIC\n    health_checks: [^{ timeout: 1s, interval: 1s }]\n",
-        "static_resources.clusters[0].health_checks[0].health_checker",
-        "is required",
+        "    type: STATIC\n    filters: [^{ name: x }]\n",
+        "static_resources.clusters[0].filters[0]",
+        "is not implemented",
     ),
     (
         "port_value: 8081",

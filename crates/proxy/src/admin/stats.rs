@@ -196,12 +196,15 @@ fn tagged(owner: &Owner, name: &str) -> (String, String) {
         Owner::Listener(value) => ("envoy_listener_address", value.replace(':', "_")),
         Owner::Http(value) => ("envoy_http_conn_manager_prefix", value.to_string()),
         Owner::Tcp(value) => ("envoy_tcp_prefix", value.to_string()),
+        Owner::Guard("connection_limit", value) => ("envoy_connection_limit_prefix", value.to_string()),
+        Owner::Guard(_, value) => ("envoy_local_network_ratelimit_prefix", value.to_string()),
         Owner::Cluster(value) => ("envoy_cluster_name", value.to_string()),
     };
     let scope = match owner {
         Owner::Listener(_) => "listener",
         Owner::Http(_) => "http",
         Owner::Tcp(_) => "tcp",
+        Owner::Guard(kind, _) => kind,
         Owner::Cluster(_) => "cluster",
     };
     let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -223,7 +226,7 @@ fn tagged(owner: &Owner, name: &str) -> (String, String) {
 fn owner_text(owner: &Owner) -> String {
     match owner {
         Owner::Listener(value) => value.replace(':', "_"),
-        Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) => value.to_string(),
+        Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) | Owner::Guard(_, value) => value.to_string(),
     }
 }
 

@@ -134,6 +134,7 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
         match outcome {
             Outcome::Answered(attempt) => {
                 note_answer(call, journey, &attempt);
+                journey.cluster.heed(&attempt.host, call.response);
                 if !wanted(call, journey, &Ending::Response(call.response)) {
                     return Ok(attempt);
                 }

@@ -3,6 +3,7 @@
 
 pub mod adopt;
 pub mod drain;
+pub mod guard;
 pub mod service;
 pub mod shed;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Listeners and filter chains as a worker runs them: the model plus counters, logs and TLS.
 
 use super::drain::Drain;
+use super::guard::GuardService;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::{AccessLogger, HttpStats, ListenerStats};
 use crate::tls::ServerTransport;
@@ -23,6 +24,7 @@ pub struct ChainService {
     pub chain: Arc<FilterChain>,
     /// Replaced when secrets change; connections keep what they began with.
     pub transport: RefCell<ServerTransport>,
+    pub guards: Vec<GuardService>,
     pub kind: ServiceKind,
 }
 

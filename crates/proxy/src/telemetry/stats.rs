@@ -119,6 +119,15 @@ group! {
     }
 }
 
+group! {
+    /// `connection_limit.<stat_prefix>.` and `local_rate_limit.<stat_prefix>.`
+    GuardStats {
+        counters: limited_connections, rate_limited;
+        gauges: active_connections;
+        histograms:
+    }
+}
+
 /// Responses by class and code. The codes of a class take memory with its first response.
 #[derive(Debug, Default)]
 pub struct Responses {
@@ -157,6 +166,8 @@ pub enum Owner {
     Http(Arc<str>),
     Tcp(Arc<str>),
     Cluster(Arc<str>),
+    /// A network filter of this kind, with its prefix.
+    Guard(&'static str, Arc<str>),
 }
 
 /// All groups of all workers. Locked when configuration changes and when somebody reads, never per request.
@@ -245,6 +256,7 @@ impl Owner {
             Owner::Listener(owner) => ("listener", owner.replace(':', "_")),
             Owner::Http(owner) => ("http", owner.to_string()),
             Owner::Tcp(owner) => ("tcp", owner.to_string()),
+            Owner::Guard(kind, owner) => (*kind, owner.to_string()),
             Owner::Cluster(owner) => ("cluster", owner.to_string()),
         };
         let name = match (self, name) {

@@ -15,12 +15,13 @@ use model::Refusal;
 use model::balance::{Metadata, Policy};
 use model::cluster::Discovery;
 use model::endpoint::{Assignment, Endpoint};
-use model::health::ActiveHealth;
+use model::health::{ActiveHealth, News, Report};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 pub struct Cluster {
     pub config: Arc<model::cluster::Cluster>,
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub connecting: Cell<u32>,
     /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
     passing: Passing,
+    /// Where to say what endpoints say of their health.
+    reports: RefCell<Option<mpsc::UnboundedSender<Report>>>,
     /// Connections begin with a PROXY protocol header and belong to one client each.
     pub speaks_for_clients: bool,
 }
@@ -96,6 +99,7 @@ impl Cluster {
             retry_budget: RefCell::default(),
             connecting: Cell::new(0),
             passing: Passing::default(),
+            reports: RefCell::default(),
         }
     }
 
@@ -156,6 +160,24 @@ impl Cluster {
         }
         if changed {
             self.refresh_eligible();
+        }
+    }
+
+    pub fn set_reports(&self, reports: Option<mpsc::UnboundedSender<Report>>) {
+        if self.config.health_check.is_some() {
+            *self.reports.borrow_mut() = reports;
+        }
+    }
+
+    /// Heeds what a response says of the endpoint's health, where checks can find it well again.
+    pub fn heed(&self, host: &Host, response: &engine::Head) {
+        if self.config.health_check.is_none() || response.get(b"x-envoy-immediate-health-check-fail").is_none() {
+            return;
+        }
+        if let Some(reports) = &*self.reports.borrow() {
+            let (cluster, address) = (self.config.name.clone(), host.address.clone());
+            // Nobody listens any more when the process ends.
+            let _ = reports.send(Report { cluster, address, news: News::SaidUnwell });
         }
     }
 

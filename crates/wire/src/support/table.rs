@@ -133,6 +133,7 @@ const CORE: &[Declared] = &[
     partly("envoy.config.core.v3.Metadata", "filter_metadata", &[("typed_filter_metadata", DESCRIPTIVE)]),
     partly("envoy.config.core.v3.RuntimeFractionalPercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
     partly("envoy.config.core.v3.RuntimeDouble", "default_value", &[("runtime_key", NO_RUNTIME)]),
+    partly("envoy.config.core.v3.RuntimeFeatureFlag", "default_value", &[("runtime_key", NO_RUNTIME)]),
     all("envoy.type.v3.FractionalPercent"),
     all("envoy.type.v3.Percent"),
     all("envoy.type.v3.Int64Range"),
@@ -357,7 +358,7 @@ const CLUSTER: &[Declared] = &[
          upstream_http_protocol_options health_checks ignore_health_on_host_removal \
          close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
          original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy lb_subset_config ring_hash_lb_config \
-         maglev_lb_config",
+         maglev_lb_config typed_dns_resolver_config use_tcp_for_dns_lookups",
         &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
@@ -402,8 +403,10 @@ const CLUSTER: &[Declared] = &[
     some(
         "envoy.extensions.clusters.dns.v3.DnsCluster",
         "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
-         all_addresses_in_single_endpoint dns_min_refresh_rate",
+         all_addresses_in_single_endpoint dns_min_refresh_rate typed_dns_resolver_config",
     ),
+    some("envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "resolvers dns_resolver_options"),
+    all("envoy.config.core.v3.DnsResolverOptions"),
     all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
     some(
         "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
@@ -551,6 +554,15 @@ const EXTENSIONS: &[Declared] = &[
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
         "config transport_socket",
     ),
+    some(
+        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix max_connections delay runtime_enabled",
+    ),
+    some(
+        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix token_bucket runtime_enabled",
+    ),
+    all("envoy.type.v3.TokenBucket"),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
