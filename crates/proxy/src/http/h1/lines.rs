@@ -76,7 +76,9 @@ pub fn request_line(raw: &[u8]) -> Result<RequestLine, Broken> {
     }
     let target = memchr::memchr(b' ', &line[start..]).ok_or(Broken::Syntax)?;
     let visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
-    if target == 0 || !line[start..start + target].iter().all(visible) {
+    let text = &line[start..start + target];
+    // Beyond ASCII only UTF-8 is let through, as by other proxies.
+    if target == 0 || !text.iter().all(visible) || (!text.is_ascii() && std::str::from_utf8(text).is_err()) {
         return Err(Broken::Syntax);
     }
     let protocol = version(&line[start + target + 1..])?;

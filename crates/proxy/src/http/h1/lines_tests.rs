@@ -37,12 +37,19 @@ fn what_lines_may_be() {
         ("GET / HTTP/1.1 \r\n\r\n", Err(Broken::Syntax)),
         (" GET / HTTP/1.1\r\n\r\n", Err(Broken::Syntax)),
         ("GET /a\tb HTTP/1.1\r\n\r\n", Err(Broken::Syntax)),
+        ("GET /\u{e9} HTTP/1.1\r\n\r\n", Ok(vec![])),
         ("GET / HTTP/1.2\r\n\r\n", Err(Broken::OtherVersion)),
         ("GET / http/1.1\r\n\r\n", Err(Broken::Syntax)),
         ("GET /\r\n\r\n", Err(Broken::Syntax)),
     ] {
         assert_eq!(read(raw.as_bytes()), wanted, "{raw:?}");
     }
+}
+
+#[test]
+fn targets_are_text() {
+    assert_eq!(read(b"GET /\xe9 HTTP/1.1\r\n\r\n"), Err(Broken::Syntax));
+    assert_eq!(read(b"GET /\x7f HTTP/1.1\r\n\r\n"), Err(Broken::Syntax));
 }
 
 #[test]
