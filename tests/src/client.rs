@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// After a complete answer: how long a close may take to show.
-const AFTER: Duration = Duration::from_millis(40);
+const AFTER: Duration = Duration::from_millis(20);
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::head::Head;
 use model::format::Format;
-use model::header::{AddHeader, AppendAction, Edits};
+use model::header::{AddHeader, AppendAction, Edits, Mutation};
 
 /// Removes, then adds. `render` evaluates a format against the head as it stands at that moment.
 pub fn apply(edits: &Edits, head: &mut Head, render: impl Fn(&Head, &Format, &mut Vec<u8>), scratch: &mut Vec<u8>) {
@@ -10,13 +10,41 @@ pub fn apply(edits: &Edits, head: &mut Head, render: impl Fn(&Head, &Format, &mu
         head.remove(name.as_bytes());
     }
     for add in &edits.add {
-        scratch.clear();
-        match add.value.as_literal() {
-            Some(text) => scratch.extend_from_slice(text.as_bytes()),
-            None => render(head, &add.value, scratch),
-        }
-        add_one(add, head, scratch);
+        evaluate(add, head, &render, scratch);
     }
+}
+
+/// Adds without removing.
+pub fn add_all(list: &[AddHeader], head: &mut Head, render: impl Fn(&Head, &Format, &mut Vec<u8>)) {
+    let mut scratch = Vec::new();
+    for add in list {
+        evaluate(add, head, &render, &mut scratch);
+    }
+}
+
+/// Applies `mutations` one after the other.
+pub fn mutate(mutations: &[Mutation], head: &mut Head, render: impl Fn(&Head, &Format, &mut Vec<u8>)) {
+    let mut scratch = Vec::new();
+    for mutation in mutations {
+        match mutation {
+            Mutation::Remove(name) => {
+                head.remove(name.as_bytes());
+            }
+            Mutation::RemoveMatching(names) => {
+                head.remove_if(|name, _| names.matches(&name.to_ascii_lowercase()));
+            }
+            Mutation::Add(add) => evaluate(add, head, &render, &mut scratch),
+        }
+    }
+}
+
+fn evaluate(add: &AddHeader, head: &mut Head, render: impl Fn(&Head, &Format, &mut Vec<u8>), scratch: &mut Vec<u8>) {
+    scratch.clear();
+    match add.value.as_literal() {
+        Some(text) => scratch.extend_from_slice(text.as_bytes()),
+        None => render(head, &add.value, scratch),
+    }
+    add_one(add, head, scratch);
 }
 
 fn add_one(add: &AddHeader, head: &mut Head, value: &[u8]) {

@@ -28,6 +28,8 @@ pub struct TlsFacts {
     pub peer_subject: Box<str>,
     /// Hex SHA-256 of the client certificate; empty without one.
     pub peer_hash: Box<str>,
+    /// The client certificate was checked against trusted authorities.
+    pub peer_validated: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct StreamInfo {
     /// `%RESPONSE_CODE_DETAILS%` when there is no refusal.
     pub details: &'static str,
     pub route_name: Box<str>,
+    /// `%VIRTUAL_CLUSTER_NAME%`.
+    pub virtual_cluster: Option<Arc<str>>,
     pub cluster: Option<Arc<str>>,
     pub upstream_host: Option<Arc<str>>,
     pub upstream_local: Option<SocketAddr>,

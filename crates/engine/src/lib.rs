@@ -10,6 +10,8 @@ pub mod format;
 pub mod grpc;
 pub mod head;
 pub mod info;
+pub mod line;
+pub mod log_filter;
 pub mod path;
 pub mod request;
 pub mod resilience;

@@ -14,6 +14,7 @@ pub mod format;
 pub mod header;
 pub mod http;
 pub mod listener;
+pub mod local_reply;
 pub mod matcher;
 pub mod refusal;
 pub mod retry;

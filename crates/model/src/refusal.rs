@@ -49,6 +49,8 @@ pub enum Refusal {
     FaultAbort(u16),
     /// The same with a gRPC status.
     FaultAbortGrpc(u8),
+    /// No address of the client could be found; the status is configured.
+    ClientUnknown(u16),
     /// The downstream went away before the response.
     DownstreamGone,
     /// The proxy is shutting down and takes no more work.
@@ -133,6 +135,14 @@ type Row = (u16, u8, &'static str, &'static str, &'static str, &'static str, Sid
 
 fn fault_abort(http: u16, grpc: u8) -> Row {
     (http, grpc, "FI", "fault_filter_abort", "http_request_denied", "fault filter abort", Side::Mesh)
+}
+
+fn try_timeout(details: &'static str) -> Row {
+    (504, 14, "UT", details, "http_response_timeout", "upstream request timeout", Side::Upstream)
+}
+
+fn client_unknown(http: u16) -> Row {
+    (http, grpc_of_http(http), "-", "rejecting_because_detection_failed", "http_request_denied", "", Side::Downstream)
 }
 
 /// gRPC's mapping of HTTP statuses ("HTTP to gRPC Status Code Mapping").
@@ -227,27 +237,11 @@ impl Refusal {
             R::UpstreamTimeout => {
                 (504, 14, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
             }
-            R::PerTryTimeout => (
-                504,
-                14,
-                "UT",
-                "upstream_per_try_timeout",
-                "http_response_timeout",
-                "upstream request timeout",
-                Upstream,
-            ),
+            R::PerTryTimeout => try_timeout("upstream_per_try_timeout"),
             R::StreamIdleTimeout => {
                 (504, 14, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
             }
-            R::PerTryIdleTimeout => (
-                504,
-                14,
-                "UT",
-                "upstream_per_try_idle_timeout",
-                "http_response_timeout",
-                "upstream request timeout",
-                Upstream,
-            ),
+            R::PerTryIdleTimeout => try_timeout("upstream_per_try_idle_timeout"),
             R::StreamDuration => {
                 (504, 4, "DT", "max_duration_timeout", "http_response_timeout", "downstream duration timeout", Mesh)
             }
@@ -263,6 +257,7 @@ impl Refusal {
             R::UpgradeDenied => (403, 7, "-", "upgrade_failed", "http_request_denied", "", Mesh),
             R::FaultAbort(status) => fault_abort(status, grpc_of_http(status)),
             R::FaultAbortGrpc(status) => fault_abort(200, status),
+            R::ClientUnknown(status) => client_unknown(status),
             R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
             R::Draining => (503, 14, "OM", "draining", "destination_unavailable", "", Mesh),
         };

@@ -3,10 +3,16 @@
 use super::choose::without_port;
 use super::rewrite;
 use crate::head::Head;
+use model::format::Format;
 use model::route::{Redirect, RedirectPath, RedirectScheme, RouteMatch};
 
-/// An absolute URL built from the request and the redirect's replacements.
-pub fn location(redirect: &Redirect, matched: &RouteMatch, head: &Head) -> Vec<u8> {
+/// An absolute URL built from the request and the redirect's replacements. `render` evaluates a format.
+pub fn location(
+    redirect: &Redirect,
+    matched: &RouteMatch,
+    head: &Head,
+    render: impl Fn(&Format) -> Vec<u8>,
+) -> Vec<u8> {
     let scheme: &[u8] = match &redirect.scheme {
         RedirectScheme::Keep => head.scheme(),
         RedirectScheme::Https => b"https",
@@ -16,7 +22,7 @@ pub fn location(redirect: &Redirect, matched: &RouteMatch, head: &Head) -> Vec<u
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"://");
     authority(redirect, scheme, head, &mut out);
-    path(redirect, matched, head, &mut out);
+    path(redirect, matched, head, render, &mut out);
     out
 }
 
@@ -39,7 +45,13 @@ fn drop_default_port<'a>(authority: &'a [u8], new_scheme: &[u8]) -> &'a [u8] {
     authority.strip_suffix(old_default).unwrap_or(authority)
 }
 
-fn path(redirect: &Redirect, matched: &RouteMatch, head: &Head, out: &mut Vec<u8>) {
+fn path(
+    redirect: &Redirect,
+    matched: &RouteMatch,
+    head: &Head,
+    render: impl Fn(&Format) -> Vec<u8>,
+    out: &mut Vec<u8>,
+) {
     let query = &head.path()[head.path_only().len()..];
     let kept_query: &[u8] = if redirect.strip_query { b"" } else { query };
     match &redirect.path {
@@ -51,6 +63,13 @@ fn path(redirect: &Redirect, matched: &RouteMatch, head: &Head, out: &mut Vec<u8
             out.extend_from_slice(path.as_bytes());
             // A replacement with a query of its own replaces the request's.
             if !path.contains('?') {
+                out.extend_from_slice(kept_query);
+            }
+        }
+        RedirectPath::Formatted(format) => {
+            let new = render(format);
+            out.extend_from_slice(if new.is_empty() { head.path_only() } else { &new });
+            if !new.contains(&b'?') {
                 out.extend_from_slice(kept_query);
             }
         }
@@ -77,13 +96,7 @@ mod tests {
         head.set_scheme(b"http");
         head.set_authority(b"shop:80");
         head.set_path(b"/old/x?q=1");
-        let matched = RouteMatch {
-            path: PathMatch::Prefix { prefix: "/old".into(), ignore_case: false },
-            headers: vec![],
-            query: vec![],
-            grpc_only: false,
-            fraction_ppm: None,
-        };
+        let matched = RouteMatch::at(PathMatch::Prefix { prefix: "/old".into(), ignore_case: false });
         let base = || Redirect { status: 301, ..Redirect::default() };
         let cases = [
             (Redirect { scheme: RedirectScheme::Https, ..base() }, "https://shop/old/x?q=1"),
@@ -91,13 +104,14 @@ mod tests {
             (Redirect { port: Some(8080), ..base() }, "http://shop:8080/old/x?q=1"),
             (Redirect { path: RedirectPath::Full("/y".into()), ..base() }, "http://shop:80/y?q=1"),
             (Redirect { path: RedirectPath::Full("/y?z".into()), ..base() }, "http://shop:80/y?z"),
+            (Redirect { path: RedirectPath::Formatted(Format::literal("x")), ..base() }, "http://shop:80/f?q=1"),
             (
                 Redirect { path: RedirectPath::Prefix("/new".into()), strip_query: true, ..base() },
                 "http://shop:80/new/x",
             ),
         ];
         for (redirect, wanted) in cases {
-            assert_eq!(String::from_utf8(location(&redirect, &matched, &head)).unwrap(), wanted);
+            assert_eq!(String::from_utf8(location(&redirect, &matched, &head, |_| b"/f".to_vec())).unwrap(), wanted);
         }
     }
 }

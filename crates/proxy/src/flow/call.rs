@@ -6,18 +6,22 @@ use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
+use crate::state::groups::Groups;
 use crate::state::{HttpService, Worker};
 use engine::format::Context;
 use engine::head::{Head, Known};
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use engine::path::{Normalized, normalize};
 use engine::request::{self, Arrival};
-use engine::route;
+use engine::route::follow::Followed;
+use engine::route::{self, Asked};
 use model::Refusal;
+use model::format::Format;
 use model::http::UnderscoresAction;
 use model::refusal::BadRequest;
-use model::route::{Action, RequireTls};
+use model::route::{Action, RequireTls, RouteTable};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// One request being served.
@@ -37,6 +41,7 @@ pub struct Call<'c> {
     /// A trusted caller: its `x-envoy-` headers count.
     pub internal: bool,
     pub leftovers: Leftovers,
+    pub groups: Groups,
     pub info: StreamInfo,
     pub started: Instant,
 }
@@ -75,15 +80,33 @@ impl Drop for Active {
     }
 }
 
+/// What came of a pass over the routes.
+pub(super) enum Way {
+    Ended(Ended),
+    /// The upstream's redirect is followed here: the request is now another one.
+    Redirected,
+}
+
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
-    admit(call)?;
-    if let Some(location) = normalize_path(call)? {
-        return respond::redirect(call, 307, location, None).await;
+    let mut table = call.service.routes.current();
+    admit(call, &table)?;
+    let mut followed = Followed::default();
+    loop {
+        if let Some(location) = normalize_path(call)? {
+            return respond::redirect(call, 307, location, None).await;
+        }
+        match pass(call, &table, &mut followed).await? {
+            Way::Ended(ended) => return Ok(ended),
+            Way::Redirected => start_over(call),
+        }
+        table = call.service.routes.current();
     }
-    let table = call.service.routes.current();
-    let random = call.worker.random();
-    let choice = route::choose(&table, call.request, random).ok_or(Refusal::RouteNotFound)?;
-    let mut levels = respond::Levels { table: &table, choice, weighted: None };
+}
+
+/// Routes the request and does what the route says.
+async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) -> Result<Way, Refusal> {
+    let choice = choose(call, table).ok_or(Refusal::RouteNotFound)?;
+    let mut levels = respond::Levels { table, choice, weighted: None };
     let picked = match &choice.route.action {
         Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
         _ => None,
@@ -93,42 +116,89 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         let cluster = picked.as_ref().map_or("", |(name, _)| name);
         match filters::run(call, &levels, cluster).await {
             Ok(None) => {}
-            Ok(Some(ended)) => return Ok(ended),
-            Err(refusal) => return Ok(respond::refuse(call, refusal, Some(&levels)).await),
+            Ok(Some(ended)) => return Ok(Way::Ended(ended)),
+            Err(refusal) => return Ok(Way::Ended(respond::refuse(call, refusal, Some(&levels)).await)),
         }
     }
     if tls_required(call, choice.host.require_tls) {
         let location = [b"https://", call.request.authority(), call.request.path()].concat();
-        return respond::redirect(call, 301, location, None).await;
+        return respond::redirect(call, 301, location, None).await.map(Way::Ended);
     }
     call.info.route_name.clone_from(&choice.route.name);
-    match &choice.route.action {
-        Action::Forward(forward) => {
-            match forward::forward(call, &levels, forward, picked.map(|(name, _)| name)).await {
-                Ok(ended) => Ok(ended),
-                // What the router answers itself carries the route's header edits too.
-                Err(refusal) => Ok(respond::refuse(call, refusal, Some(&levels)).await),
-            }
-        }
+    act(call, &levels, picked.map(|(name, _)| name), followed).await
+}
+
+pub(super) fn choose<'t>(call: &Call<'_>, table: &'t RouteTable) -> Option<route::Choice<'t>> {
+    let asked = Asked { head: call.request, tls: call.connection.tls.as_ref(), random: call.worker.random() };
+    route::choose(table, &asked)
+}
+
+async fn act(
+    call: &mut Call<'_>,
+    levels: &respond::Levels<'_>,
+    cluster: Option<Arc<str>>,
+    followed: &mut Followed,
+) -> Result<Way, Refusal> {
+    let route = levels.choice.route;
+    match &route.action {
+        Action::Forward(forward) => match forward::forward(call, levels, forward, cluster, followed).await {
+            Ok(way) => Ok(way),
+            // What the router answers itself carries the route's header edits too.
+            Err(refusal) => Ok(Way::Ended(respond::refuse(call, refusal, Some(levels)).await)),
+        },
         Action::Redirect(redirect) => {
             call.service.stats.rq_redirect.inc();
-            let location = route::redirect::location(redirect, &choice.route.matches, call.request);
-            respond::redirect(call, redirect.status, location, Some(&levels)).await
+            let render = |format: &Format| render(call, format);
+            let location = route::redirect::location(redirect, &route.matches, call.request, render);
+            respond::redirect(call, redirect.status, location, Some(levels)).await.map(Way::Ended)
         }
         Action::Respond(direct) => {
             call.service.stats.rq_direct_response.inc();
-            respond::direct(call, direct, &levels).await
+            respond::direct(call, direct, levels).await.map(Way::Ended)
         }
         Action::NonForwarding => Err(Refusal::RouteNotFound),
     }
 }
 
+/// Evaluates a format about the request.
+pub(super) fn render(call: &Call<'_>, format: &Format) -> Vec<u8> {
+    let mut out = Vec::new();
+    engine::format::render(format, &Context { response: None, ..context(call) }, "", &mut out);
+    out
+}
+
+/// The redirect that is followed is logged, and the request begins anew.
+fn start_over(call: &mut Call<'_>) {
+    call.info.details = "internal_redirect";
+    finish(call);
+    call.service.stats.downstream_rq_total.inc();
+    call.service.stats.rq_total.inc();
+    call.started = Instant::now();
+    call.info = StreamInfo {
+        protocol: call.info.protocol,
+        remote: call.info.remote,
+        start_unix_micros: crate::telemetry::unix_micros(),
+        ..StreamInfo::default()
+    };
+    call.response.clear();
+    call.leftovers = Leftovers::default();
+    call.groups = Groups::default();
+    call.watch.clear();
+    watch(call);
+}
+
+/// The deadlines that hold before there is a route.
+fn watch(call: &mut Call<'_>) {
+    let timeouts = &call.service.manager.timeouts;
+    call.watch.set_idle(timeouts.stream_idle, call.started);
+    call.watch.set_duration(call.started, timeouts.max_stream_duration);
+}
+
 /// Checks what routing relies on and applies the connection manager's own header rules.
-fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
+fn admit(call: &mut Call<'_>, table: &RouteTable) -> Result<(), Refusal> {
+    watch(call);
     let manager = &call.service.manager;
     let head = &mut *call.request;
-    call.watch.set_idle(manager.timeouts.stream_idle, call.started);
-    call.watch.set_duration(call.started, manager.timeouts.max_stream_duration);
     if call.info.protocol == Protocol::Http10 && !manager.http1.accept_http_10 {
         return Err(Refusal::UpgradeRequired);
     }
@@ -149,11 +219,17 @@ fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
     let worker = call.worker;
     let arrival = Arrival {
         direct_remote: call.connection.direct_remote,
+        local_port: call.connection.local.map(|local| local.port()),
         secure: call.connection.tls.is_some(),
         client_cert: client_cert.as_deref(),
         request_id: &|| worker.uuid(),
+        internal_only: &table.internal_only_headers,
     };
-    let client = request::arrive(manager, head, &arrival);
+    let render = |head: &Head, format: &Format, out: &mut Vec<u8>| {
+        engine::format::render(format, &Context::new(head, &call.info, call.connection), "", out);
+    };
+    engine::edits::mutate(&manager.early_mutations, head, render);
+    let client = request::arrive(manager, head, &arrival)?;
     call.info.remote = client.address;
     call.internal = client.internal;
     if call.upgrade && !upgrade_allowed(call) {
@@ -270,18 +346,12 @@ fn finish(call: &mut Call<'_>) {
     }
     let context = context(call);
     for log in &call.service.logs {
-        log.log(&context);
+        log.log(&context, call.worker.random());
     }
 }
 
 fn context<'a>(call: &'a Call<'_>) -> Context<'a> {
-    Context {
-        request: call.request,
-        response: Some(call.response),
-        trailers: None,
-        info: &call.info,
-        connection: call.connection,
-    }
+    Context::new(call.request, &call.info, call.connection).with(call.response)
 }
 
 /// Answers a request of which not even the head could be understood.

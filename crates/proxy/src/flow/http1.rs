@@ -128,6 +128,7 @@ impl Connection<'_> {
             watch: &mut self.watch,
             internal: false,
             leftovers: Default::default(),
+            groups: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
                 start_unix_micros: crate::telemetry::unix_micros(),
@@ -158,6 +159,7 @@ impl Connection<'_> {
             watch: &mut self.watch,
             internal: false,
             leftovers: Default::default(),
+            groups: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,
                 start_unix_micros: crate::telemetry::unix_micros(),

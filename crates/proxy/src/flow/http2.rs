@@ -132,6 +132,7 @@ async fn serve_stream(
         watch: &mut watch,
         internal: false,
         leftovers: Default::default(),
+        groups: Default::default(),
         info: StreamInfo {
             protocol: Protocol::Http2,
             start_unix_micros: crate::telemetry::unix_micros(),

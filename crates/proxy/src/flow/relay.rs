@@ -36,6 +36,7 @@ pub(super) async fn stream_back(
     cluster.stats.upstream_rq_completed.inc();
     if journey.retries > 0 && call.response.status < 500 {
         cluster.stats.upstream_rq_retry_success.inc();
+        call.groups.each(|stats| stats.upstream_rq_retry_success.inc());
     }
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
     // The time runs from the request's end: an answer that comes before has none.
@@ -55,7 +56,9 @@ pub(super) async fn stream_back(
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
     call.info.request_duration = Some(call.started.elapsed());
-    cluster.stats.upstream_rq_time.record(answered.sent_at.elapsed());
+    let took = answered.sent_at.elapsed();
+    cluster.stats.upstream_rq_time.record(took);
+    call.groups.answered(call.response.status, Some(took));
     cluster.stats.upstream_cx_rx_bytes_total.add(call.info.bytes_sent);
     cluster.stats.upstream_cx_tx_bytes_total.add(call.info.bytes_received);
     let Attempt { exchange, host, uploaded, .. } = answered;

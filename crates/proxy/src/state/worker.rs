@@ -1,5 +1,6 @@
 //! One worker's state.
 
+use super::groups::GroupNames;
 use super::service::{ListenerService, Routes};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Output;
@@ -23,6 +24,7 @@ pub struct Worker {
     /// Listener versions that were replaced or removed and still have connections.
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
     outputs: RefCell<Vec<Rc<Output>>>,
+    pub(super) groups: GroupNames,
     random: RefCell<fastrand::Rng>,
     next_connection: Cell<u64>,
     date: RefCell<(u64, String)>,
@@ -44,6 +46,7 @@ impl Worker {
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             outputs: RefCell::default(),
+            groups: GroupNames::default(),
             random: RefCell::new(fastrand::Rng::new()),
             next_connection: Cell::new(index as u64),
             date: RefCell::default(),

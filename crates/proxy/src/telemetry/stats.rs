@@ -83,10 +83,21 @@ group! {
             upstream_rq_max_duration_reached, upstream_rq_mirror_overflow, upstream_rq_retry_backoff_exponential,
             upstream_rq_retry_backoff_ratelimited, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
-            upstream_rq_pending_overflow, upstream_rq_cancelled, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
+            upstream_rq_pending_overflow, upstream_rq_cancelled, upstream_internal_redirect_succeeded_total,
+            upstream_internal_redirect_failed_total, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
             outlier_detection_ejections_enforced_total, update_success;
         gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
+    }
+}
+
+group! {
+    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat prefix>.`
+    GroupStats {
+        counters: upstream_rq_total, upstream_rq_retry, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
+            upstream_rq_retry_success, upstream_rq_timeout;
+        gauges:;
+        histograms: upstream_rq_time
     }
 }
 
@@ -128,6 +139,12 @@ pub enum Owner {
     Http(Arc<str>),
     Tcp(Arc<str>),
     Cluster(Arc<str>),
+    /// In a virtual host: a `vcluster` or `route` and its name.
+    Group {
+        host: Arc<str>,
+        kind: &'static str,
+        name: Arc<str>,
+    },
 }
 
 /// All groups of all workers. Locked when configuration changes and when somebody reads, never per request.
@@ -204,11 +221,12 @@ impl Owner {
             Owner::Http(owner) => ("http", owner.to_string()),
             Owner::Tcp(owner) => ("tcp", owner.to_string()),
             Owner::Cluster(owner) => ("cluster", owner.to_string()),
+            Owner::Group { host, kind, name } => ("vhost", format!("{host}.{kind}.{name}")),
         };
         let name = match (self, name) {
             (_, name) if name.starts_with("ssl_") => format!("ssl.{}", &name[4..]),
             (_, name) if name.starts_with("outlier_detection_") => format!("outlier_detection.{}", &name[18..]),
-            (Owner::Cluster(_), name) if name.starts_with("rq_") => format!("upstream_{name}"),
+            (Owner::Cluster(_) | Owner::Group { .. }, name) if name.starts_with("rq_") => format!("upstream_{name}"),
             (_, name) if name.starts_with("rq_") && name.as_bytes()[3].is_ascii_digit() => format!("downstream_{name}"),
             (_, name) => name.to_string(),
         };

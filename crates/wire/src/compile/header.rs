@@ -1,10 +1,11 @@
 //! Header edits (`core.v3.HeaderValueOption` and the `*_headers_to_remove` lists).
 
-use super::{Result, format, known, lower};
+use super::{Result, format, known, lower, matcher};
+use crate::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action as MutationAction};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use core::header_value_option::HeaderAppendAction;
-use model::header::{AddHeader, AppendAction, Edits, HeaderEdits};
+use model::header::{AddHeader, AppendAction, Edits, HeaderEdits, Mutation};
 
 /// The four lists of one level.
 pub(super) struct Lists<'a> {
@@ -50,7 +51,7 @@ fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
     }))
 }
 
-fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption]) -> Result<Vec<AddHeader>> {
+pub(super) fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption]) -> Result<Vec<AddHeader>> {
     if options.len() > 1000 {
         return at.field(field).wrong("must not have more than 1000 headers");
     }
@@ -58,12 +59,18 @@ fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption]) -> Result<
 }
 
 fn add_one(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
+    let added = any_header(at, option)?;
+    if added.name.starts_with(':') || &*added.name == "host" {
+        return at.field("header").field("key").wrong(":-prefixed or host headers may not be modified");
+    }
+    Ok(added)
+}
+
+/// Pseudo headers too.
+fn any_header(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
     let header = at.required("header", &option.header)?;
     let inner = at.field("header");
     let name = header_name(&inner.field("key"), &header.key)?;
-    if name.starts_with(':') || &*name == "host" {
-        return inner.field("key").wrong(":-prefixed or host headers may not be modified");
-    }
     if !header.value.is_empty() && !header.raw_value.is_empty() {
         return inner.field("raw_value").wrong("cannot be set together with value");
     }
@@ -78,6 +85,28 @@ fn add_one(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
         },
     };
     Ok(AddHeader { name, value, action: action(at, option)?, keep_empty: option.keep_empty_value })
+}
+
+/// `mutation_rules.v3.HeaderMutation`, in the order written.
+pub(super) fn mutations(at: &At<'_>, field: &str, pb: &[HeaderMutation]) -> Result<Vec<Mutation>> {
+    gather(pb.iter().enumerate().map(|(index, one)| {
+        let at = at.item(field, index);
+        match at.required("action", &one.action)? {
+            MutationAction::Remove(name) => {
+                let at = at.field("remove");
+                if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+                    return at.wrong(":-prefixed or host headers may not be removed");
+                }
+                loose_name(&at, name).map(Mutation::Remove)
+            }
+            MutationAction::Append(option) => any_header(&at.field("append"), option).map(Mutation::Add),
+            MutationAction::RemoveOnMatch(matching) => {
+                let at = at.field("remove_on_match");
+                let names = at.required("key_matcher", &matching.key_matcher)?;
+                matcher::string(&at.field("key_matcher"), names).map(Mutation::RemoveMatching)
+            }
+        }
+    }))
 }
 
 /// The deprecated `append` and its successor must not both speak.

@@ -10,21 +10,25 @@ pub mod access_log;
 mod action;
 pub mod address;
 pub mod bootstrap;
+mod client;
 pub mod cluster;
 mod cluster_http;
 pub mod data;
 pub mod endpoint;
 pub mod filter;
+mod follow;
 pub mod format;
 pub mod header;
 pub mod http;
 mod lb;
 pub mod listener;
+mod local_reply;
 pub mod matcher;
 pub mod retry;
 pub mod route;
 pub mod secret;
 pub mod source;
+mod template;
 pub mod tls;
 
 use crate::kind::ResourceKind;
@@ -44,6 +48,7 @@ pub type Result<T> = std::result::Result<T, Problems>;
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     pub node_id: String,
+    pub node_cluster: String,
     /// Secrets of the bootstrap, which need no SDS.
     pub static_secrets: BTreeSet<String>,
     /// Clusters that a route may name; `None`: any, they may still come.
