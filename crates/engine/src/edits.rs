@@ -47,15 +47,16 @@ fn evaluate(add: &AddHeader, head: &mut Head, render: impl Fn(&Head, &Format, &m
     add_one(add, head, scratch);
 }
 
+/// Adds with a value that is known.
+pub fn add_value(add: &AddHeader, head: &mut Head, value: &[u8]) {
+    add_one(add, head, value);
+}
+
 fn add_one(add: &AddHeader, head: &mut Head, value: &[u8]) {
     if value.is_empty() && !add.keep_empty {
         return;
     }
     let name = add.name.as_bytes();
-    if name == b":authority" || name == b"host" {
-        head.set_authority(value);
-        return;
-    }
     let exists = head.get(name).is_some();
     match add.action {
         AppendAction::AppendIfExistsOrAdd => head.push(name, value),

@@ -59,6 +59,17 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>, http2: bool) -
 /// The filters before the router, on the listener of that name.
 const FILTERS: &str = "          - { name: fault, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault } }\n          - { name: cors, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors } }\n";
 
+const LIMITED: &str = r#"          - name: mutation
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+              most_specific_header_mutations_wins: false
+              mutations:
+                request_mutations: [{ append: { header: { key: x-who, value: filter }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } }, { append: { header: { key: x-all, value: filter } } }]
+                response_mutations: [{ append: { header: { key: x-who, value: filter }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } }, { append: { header: { key: x-all, value: filter } } }]
+          - { name: buffer, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer, max_request_bytes: 100 } }
+          - { name: rate, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: all } }
+"#;
+
 /// More lines of the cluster above them.
 const BRIEF: &str = "    typed_extension_protocol_options:\n      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        common_http_protocol_options: { max_stream_duration: 0.2s }\n        explicit_http_config: { http_protocol_options: {} }\n";
 const TIGHT: &str = "    circuit_breakers: { thresholds: [{ priority: HIGH, max_requests: 0 }, { max_requests: 5, max_retries: 0 }] }\n";
@@ -82,7 +93,14 @@ fn cluster(name: &str, ports: &[u16], http2: bool) -> String {
 
 /// `options` are fields of the connection manager, `routes` what stands below `route_config`, both unindented.
 fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
-    let more = if matches!(name, "filters" | "mapped" | "mapped_json") { FILTERS } else { "" };
+    let more = match name {
+        "filters" | "mapped" | "mapped_json" => FILTERS,
+        "limited" => LIMITED,
+        "limited_wins" => {
+            &LIMITED.replace("most_specific_header_mutations_wins: false", "most_specific_header_mutations_wins: true")
+        }
+        _ => "",
+    };
     let indent =
         |text: &str, by: usize| -> String { text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     format!(
@@ -180,6 +198,8 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
         ("filters", "", include_str!("filters.yaml")),
         ("matching", "", include_str!("matching.yaml")),
         ("follow", "", include_str!("follow.yaml")),
+        ("limited", "", include_str!("limited.yaml")),
+        ("limited_wins", "", include_str!("limited.yaml")),
         ("vhost", "", BY_HEADER),
         ("mapped", MAPPED, include_str!("mapped.yaml")),
         ("mapped_json", MAPPED_JSON, include_str!("mapped.yaml")),

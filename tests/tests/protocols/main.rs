@@ -5,6 +5,7 @@ mod grpc;
 mod h2_backend;
 mod http2;
 mod lifecycle;
+mod limits;
 mod storm;
 mod support;
 mod tls;

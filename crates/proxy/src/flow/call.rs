@@ -31,6 +31,8 @@ pub struct Call<'c> {
     pub connection: &'c ConnectionFacts,
     pub request: &'c mut Head,
     pub response: &'c mut Head,
+    /// Of the response, when it is over.
+    pub trailers: Option<Box<Head>>,
     pub body: Replay<'c>,
     pub framing: Framing,
     pub expects_continue: bool,
@@ -181,6 +183,7 @@ fn start_over(call: &mut Call<'_>) {
         ..StreamInfo::default()
     };
     call.response.clear();
+    call.trailers = None;
     call.leftovers = Leftovers::default();
     call.groups = Groups::default();
     call.watch.clear();
@@ -341,6 +344,8 @@ fn finish(call: &mut Call<'_>) {
     stats.downstream_cx_rx_bytes_total.add(call.info.bytes_received);
     stats.downstream_cx_tx_bytes_total.add(call.info.bytes_sent);
     call.info.duration = Some(duration);
+    let grpc = (call.response.is_grpc()).then(|| grpc_status(call));
+    call.leftovers.counted.settle(call.info.status, grpc);
     if call.service.logs.is_empty() {
         return;
     }
@@ -350,8 +355,16 @@ fn finish(call: &mut Call<'_>) {
     }
 }
 
+/// UNKNOWN where the response does not say.
+fn grpc_status(call: &Call<'_>) -> u8 {
+    let told = call.trailers.as_ref().and_then(|trailers| trailers.get(b"grpc-status"));
+    let told = told.or_else(|| call.response.get(b"grpc-status"));
+    told.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(2)
+}
+
 fn context<'a>(call: &'a Call<'_>) -> Context<'a> {
-    Context::new(call.request, &call.info, call.connection).with(call.response)
+    Context { trailers: call.trailers.as_deref(), ..Context::new(call.request, &call.info, call.connection) }
+        .with(call.response)
 }
 
 /// Answers a request of which not even the head could be understood.

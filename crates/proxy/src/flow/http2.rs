@@ -124,6 +124,7 @@ async fn serve_stream(
         connection: facts,
         request: &mut head,
         response: &mut response,
+        trailers: None,
         body: Replay::new(Source::H2(&mut source), 0),
         framing,
         expects_continue: false,

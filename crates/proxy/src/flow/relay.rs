@@ -51,7 +51,7 @@ pub(super) async fn stream_back(
         // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted.
         *keep_alive = false;
     }
-    respond::finish_head(call, Some(&journey.levels));
+    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
     respond::send_head(call, framing, keep_length)?;
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
@@ -95,7 +95,7 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
 async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Refusal> {
     let mut download = Transfer::default();
     let mut pace = call.leftovers.rate.map(Pace::new);
-    let Call { body, responder, watch, info, .. } = call;
+    let Call { body, responder, watch, info, trailers, .. } = call;
     let Attempt { exchange, upload, uploaded, .. } = answered;
     let outcome = poll_fn(|cx| {
         let before = download.bytes;
@@ -129,6 +129,7 @@ async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Re
     .await;
     info.bytes_sent += download.bytes;
     info.bytes_received = upload.bytes;
+    *trailers = download.trailers.take();
     outcome
 }
 
@@ -141,7 +142,7 @@ pub(super) async fn switch_protocols(
     journey.cluster.stats.responses.note(101);
     call.service.stats.downstream_cx_upgrades_total.inc();
     call.info.details = "via_upstream";
-    respond::finish_head(call, Some(&journey.levels));
+    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
     respond::send_head(call, Framing::None, true)?;
     let Attempt { exchange, .. } = answered;
     let Call { body, responder, info, .. } = call;

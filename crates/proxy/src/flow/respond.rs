@@ -1,6 +1,7 @@
 //! Answers: the upstream's response head made ready for the client, and the proxy's own replies.
 
 use super::call::{Call, Ended};
+use super::filters;
 use crate::http::body::Sink;
 use crate::http::h1::encode::{self, ResponseOptions};
 use crate::http::h1::{Framing, Writer};
@@ -125,10 +126,17 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
     Ok(())
 }
 
-/// Applies what the routes and the connection manager say about response heads.
-pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
+/// Applies what the routes, the filters and the connection manager say about response heads. `edits`: the levels whose
+/// header edits are still to be made.
+pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>, edits: Option<&Levels<'_>>) {
     call.info.status = call.response.status;
     let upgraded = call.response.status == 101;
+    if let Some(levels) = edits {
+        edit(call, levels);
+    }
+    if let Some(levels) = levels.filter(|_| !call.service.manager.filters.is_empty()) {
+        filters::mutate_response(call, levels);
+    }
     request::depart(&call.service.manager, call.response, upgraded);
     if call.response.get_known(Known::Date).is_none() {
         call.worker.with_date(|date| call.response.push(b"date", date));
@@ -137,9 +145,6 @@ pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
         && let Some(id) = call.request.get(b"x-request-id")
     {
         call.response.set(b"x-request-id", id);
-    }
-    if let Some(levels) = levels {
-        edit(call, levels);
     }
     for (name, value) in &call.leftovers.cors {
         call.response.set(name, value);
@@ -199,7 +204,7 @@ pub async fn redirect(
     call.response.clear();
     call.response.push(b"location", &location);
     let body = local(call, levels, Local { status, grpc: None, body: b"" });
-    finish_head(call, None);
+    finish_head(call, levels, None);
     reply(call, &body).await
 }
 
@@ -301,7 +306,7 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
         body = &rendered;
     }
     let body = local(call, Some(levels), Local { status: direct.status, grpc: None, body });
-    finish_head(call, None);
+    finish_head(call, Some(levels), None);
     reply(call, &body).await
 }
 
@@ -330,10 +335,19 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if refusal == Refusal::UpstreamOverflow && !call.service.manager.suppress_envoy_headers {
         call.response.set(b"x-envoy-overloaded", b"true");
     }
+    for (add, value) in std::mem::take(&mut call.leftovers.own_answer) {
+        edits::add_value(&add, call.response, &value);
+    }
+    if let Some(wait) = call.leftovers.retry_after
+        && call.response.get(b"retry-after").is_none()
+    {
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        call.response.set(b"retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+    }
     let own = Local { status: explained.http, grpc: Some(explained.grpc), body: text.as_bytes() };
     let body = local(call, levels, own);
     proxy_status(call, refusal);
-    finish_head(call, None);
+    finish_head(call, levels, None);
     let closes = refusal.closes_connection() || call.request.method() == b"CONNECT";
     if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
         *keep_alive = false;
@@ -378,7 +392,7 @@ async fn cut(call: &mut Call<'_>) -> Ended {
 /// Sends `call.response` with a complete body.
 pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
     let to_head = call.request.method() == b"HEAD";
-    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_done(), &mut call.responder) {
+    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_read(), &mut call.responder) {
         // A request body that nobody read makes the connection useless for another request.
         *keep_alive = false;
     }
@@ -399,6 +413,6 @@ pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Ref
     }
     sink.finish(None).map_err(|_| Refusal::DownstreamGone)?;
     std::future::poll_fn(|cx| sink.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
-    let reusable = request_body.is_done() && matches!(responder, Responder::H1 { keep_alive: true, .. });
+    let reusable = request_body.is_read() && matches!(responder, Responder::H1 { keep_alive: true, .. });
     Ok(if reusable { Ended::Reusable } else { Ended::Close })
 }

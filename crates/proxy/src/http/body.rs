@@ -227,6 +227,11 @@ impl<'a> Replay<'a> {
         (!self.lost).then_some(&self.kept)
     }
 
+    /// All of it has come, whether or not it went on.
+    pub fn is_read(&self) -> bool {
+        self.source.is_done()
+    }
+
     /// The body has no data at all, or all of it was read.
     pub fn is_done(&self) -> bool {
         self.served == self.kept.len() && self.source.is_done()

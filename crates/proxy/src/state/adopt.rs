@@ -1,6 +1,7 @@
 //! Takes over a new snapshot: what did not change stays, with its connections and counters.
 
 use super::drain::Drain;
+use super::filters::FilterState;
 use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
 use super::worker::{Slot, Worker};
 use crate::telemetry::AccessLogger;
@@ -176,6 +177,7 @@ impl Worker {
         HttpService {
             manager: manager.clone(),
             routes,
+            filters: manager.filters.iter().map(FilterState::new).collect(),
             stats: self.registry.add(Owner::Http(manager.stat_prefix.as_ref().into())),
             logs: self.loggers(&manager.access_logs),
             drain: drain.clone(),

@@ -3,6 +3,7 @@
 
 pub mod adopt;
 pub mod drain;
+pub mod filters;
 pub mod groups;
 pub mod service;
 pub mod worker;

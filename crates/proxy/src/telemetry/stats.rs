@@ -46,7 +46,8 @@ group! {
             downstream_cx_drain_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
-            downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
+            downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, fault_faults_overflow,
+            local_rate_limited, admission_control_rq_rejected, adaptive_concurrency_rq_blocked, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
         gauges: downstream_cx_active, downstream_rq_active;
         histograms: downstream_rq_time
     }

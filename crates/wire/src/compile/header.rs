@@ -59,18 +59,12 @@ pub(super) fn add(at: &At<'_>, field: &str, options: &[core::HeaderValueOption])
 }
 
 fn add_one(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
-    let added = any_header(at, option)?;
-    if added.name.starts_with(':') || &*added.name == "host" {
-        return at.field("header").field("key").wrong(":-prefixed or host headers may not be modified");
-    }
-    Ok(added)
-}
-
-/// Pseudo headers too.
-fn any_header(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
     let header = at.required("header", &option.header)?;
     let inner = at.field("header");
     let name = header_name(&inner.field("key"), &header.key)?;
+    if name.starts_with(':') || &*name == "host" {
+        return inner.field("key").wrong(":-prefixed or host headers may not be modified");
+    }
     if !header.value.is_empty() && !header.raw_value.is_empty() {
         return inner.field("raw_value").wrong("cannot be set together with value");
     }
@@ -99,7 +93,7 @@ pub(super) fn mutations(at: &At<'_>, field: &str, pb: &[HeaderMutation]) -> Resu
                 }
                 loose_name(&at, name).map(Mutation::Remove)
             }
-            MutationAction::Append(option) => any_header(&at.field("append"), option).map(Mutation::Add),
+            MutationAction::Append(option) => add_one(&at.field("append"), option).map(Mutation::Add),
             MutationAction::RemoveOnMatch(matching) => {
                 let at = at.field("remove_on_match");
                 let names = at.required("key_matcher", &matching.key_matcher)?;

@@ -21,6 +21,7 @@ pub mod format;
 pub mod header;
 pub mod http;
 mod lb;
+mod limits;
 pub mod listener;
 mod local_reply;
 pub mod matcher;

@@ -1,5 +1,7 @@
 //! What of Envoy's API is implemented, message by message. A field that is named nowhere here is refused.
 
+use super::filters::FILTERS;
+
 pub(super) struct Declared {
     pub(super) message: &'static str,
     /// Names of fields, or `*` for all.
@@ -8,15 +10,15 @@ pub(super) struct Declared {
     pub(super) without_effect: &'static [(&'static str, &'static str)],
 }
 
-const fn all(message: &'static str) -> Declared {
+pub(super) const fn all(message: &'static str) -> Declared {
     Declared { message, supported: "*", without_effect: &[] }
 }
 
-const fn some(message: &'static str, supported: &'static str) -> Declared {
+pub(super) const fn some(message: &'static str, supported: &'static str) -> Declared {
     Declared { message, supported, without_effect: &[] }
 }
 
-const fn partly(
+pub(super) const fn partly(
     message: &'static str,
     supported: &'static str,
     without_effect: &'static [(&'static str, &'static str)],
@@ -26,12 +28,13 @@ const fn partly(
 
 const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
-const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
+pub(super) const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
 const NO_HASHING: &str = "only hashing load balancers read it, and none can be configured";
 const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
-pub(super) const TABLE: &[&[Declared]] = &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS];
+pub(super) const TABLE: &[&[Declared]] =
+    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS, FILTERS];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
@@ -469,25 +472,6 @@ const TLS: &[Declared] = &[
 
 const EXTENSIONS: &[Declared] = &[
     some("envoy.config.accesslog.v3.AccessLog", "name typed_config filter"),
-    some(
-        "envoy.config.accesslog.v3.AccessLogFilter",
-        "status_code_filter duration_filter runtime_filter and_filter or_filter header_filter response_flag_filter \
-         grpc_status_filter",
-    ),
-    all("envoy.config.accesslog.v3.StatusCodeFilter"),
-    all("envoy.config.accesslog.v3.DurationFilter"),
-    partly(
-        "envoy.config.accesslog.v3.RuntimeFilter",
-        "percent_sampled",
-        &[("runtime_key", NO_RUNTIME), ("use_independent_randomness", "randomness is always independent")],
-    ),
-    all("envoy.config.accesslog.v3.AndFilter"),
-    all("envoy.config.accesslog.v3.OrFilter"),
-    all("envoy.config.accesslog.v3.HeaderFilter"),
-    all("envoy.config.accesslog.v3.ResponseFlagFilter"),
-    all("envoy.config.accesslog.v3.GrpcStatusFilter"),
-    all("envoy.config.accesslog.v3.ComparisonFilter"),
-    partly("envoy.config.core.v3.RuntimeUInt32", "default_value", &[("runtime_key", NO_RUNTIME)]),
     all("envoy.extensions.access_loggers.file.v3.FileAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StderrAccessLog"),
@@ -504,7 +488,7 @@ const EXTENSIONS: &[Declared] = &[
     ),
     partly(
         "envoy.extensions.filters.http.fault.v3.HTTPFault",
-        "delay abort upstream_cluster headers downstream_nodes response_rate_limit",
+        "delay abort upstream_cluster headers downstream_nodes response_rate_limit max_active_faults",
         &[
             ("delay_percent_runtime", NO_RUNTIME),
             ("abort_percent_runtime", NO_RUNTIME),

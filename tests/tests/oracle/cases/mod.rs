@@ -2,6 +2,7 @@
 
 pub(crate) mod follow;
 pub(crate) mod heads;
+pub(crate) mod limited;
 pub(crate) mod manager;
 pub(crate) mod matching;
 pub(crate) mod options;
@@ -82,10 +83,13 @@ const ALSO_FROM_HTTP2: &[&str] = &[
     "mapped",
     "mapped_json",
     "early",
+    "limited",
+    "limited_wins",
 ];
 
 /// Listeners whose cases go to HTTP/2 upstreams too.
-const ALSO_TO_HTTP2: &[&str] = &["routes", "edits", "rewrites", "failures", "resilience", "filters", "follow"];
+const ALSO_TO_HTTP2: &[&str] =
+    &["routes", "edits", "rewrites", "failures", "resilience", "filters", "follow", "limited"];
 
 pub(crate) fn all() -> Vec<Case> {
     let subjects = [
@@ -96,6 +100,7 @@ pub(crate) fn all() -> Vec<Case> {
         matching::all(),
         follow::all(),
         manager::all(),
+        limited::all(),
         crate::resilience::all(),
         crate::filters::all(),
     ];
