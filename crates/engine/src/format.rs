@@ -184,15 +184,11 @@ fn one_header(head: &Head, name: &str, out: &mut Vec<u8>) -> bool {
             number(out, u64::from(head.status));
             return true;
         }
+        // Of several fields the first, as in Envoy.
         name => {
-            let start = out.len();
-            for (index, value) in head.all(name.as_bytes()).enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(value);
-            }
-            return out.len() > start || head.get(name.as_bytes()).is_some();
+            let value = head.get(name.as_bytes());
+            out.extend_from_slice(value.unwrap_or_default());
+            return value.is_some();
         }
     };
     value.is_some_and(|value| {

@@ -4,7 +4,9 @@
 mod bootstrap;
 mod cases;
 mod filters;
+mod generate;
 mod known;
+mod property;
 mod resilience;
 
 use bootstrap::Ports;

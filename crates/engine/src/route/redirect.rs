@@ -21,12 +21,25 @@ pub fn location(
     let mut out = Vec::with_capacity(64 + head.path().len());
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"://");
-    authority(redirect, scheme, head, &mut out);
+    authority(redirect, head, &mut out);
     path(redirect, matched, head, render, &mut out);
     out
 }
 
-fn authority(redirect: &Redirect, scheme: &[u8], head: &Head, out: &mut Vec<u8>) {
+/// The request's path as edits and logs of the redirect see it, where that is not what was asked for: Envoy rewrites it.
+pub fn rewritten(redirect: &Redirect, matched: &RouteMatch, head: &Head) -> Option<Vec<u8>> {
+    match &redirect.path {
+        RedirectPath::Prefix(new) => Some(rewrite::replace_prefix(matched, head, new)),
+        RedirectPath::Regex { regex, substitution } => {
+            let mut new = rewrite::substitute(regex, head.path_only(), substitution);
+            new.extend_from_slice(&head.path()[head.path_only().len()..]);
+            Some(new)
+        }
+        _ => None,
+    }
+}
+
+fn authority(redirect: &Redirect, head: &Head, out: &mut Vec<u8>) {
     let requested = head.authority();
     match (&redirect.host, redirect.port) {
         (Some(host), None) => out.extend_from_slice(host.as_bytes()),
@@ -35,14 +48,14 @@ fn authority(redirect: &Redirect, scheme: &[u8], head: &Head, out: &mut Vec<u8>)
             out.extend_from_slice(format!(":{port}").as_bytes());
         }
         (None, None) if matches!(redirect.scheme, RedirectScheme::Keep) => out.extend_from_slice(requested),
-        (None, None) => out.extend_from_slice(drop_default_port(requested, scheme)),
+        (None, None) => out.extend_from_slice(drop_default_port(requested, head.scheme())),
     }
 }
 
-/// When the scheme changes, the old scheme's default port no longer fits.
-fn drop_default_port<'a>(authority: &'a [u8], new_scheme: &[u8]) -> &'a [u8] {
-    let old_default: &[u8] = if new_scheme == b"https" { b":80" } else { b":443" };
-    authority.strip_suffix(old_default).unwrap_or(authority)
+/// When the redirect names a scheme, the default port of the old one no longer fits.
+fn drop_default_port<'a>(authority: &'a [u8], old_scheme: &[u8]) -> &'a [u8] {
+    let default: &[u8] = if old_scheme == b"https" { b":443" } else { b":80" };
+    authority.strip_suffix(default).unwrap_or(authority)
 }
 
 fn path(
@@ -79,7 +92,8 @@ fn path(
             out.extend_from_slice(&full[..end]);
         }
         RedirectPath::Regex { regex, substitution } => {
-            out.extend_from_slice(&rewrite::substitute(regex, head.path_only(), substitution));
+            let new = rewrite::substitute(regex, head.path_only(), substitution);
+            out.extend_from_slice(if new.is_empty() { head.path_only() } else { &new });
             out.extend_from_slice(kept_query);
         }
     }

@@ -152,6 +152,9 @@ async fn act(
             call.service.stats.rq_redirect.inc();
             let render = |format: &Format| render(call, format);
             let location = route::redirect::location(redirect, &route.matches, call.request, render);
+            if let Some(path) = route::redirect::rewritten(redirect, &route.matches, call.request) {
+                call.request.set_path(&path);
+            }
             respond::redirect(call, redirect.status, location, Some(levels)).await.map(Way::Ended)
         }
         Action::Respond(direct) => {

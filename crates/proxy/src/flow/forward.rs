@@ -240,15 +240,8 @@ fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
         },
     );
     let suppress = call.service.manager.suppress_envoy_headers;
-    let path = rewrite::path(forward, &levels.choice.route.matches, call.request, |format| render(call, format));
+    // The host may follow from the path as it was asked for.
     let head = &mut *call.request;
-    if let Some(path) = path {
-        if !suppress {
-            let original = head.path().to_vec();
-            head.set(b"x-envoy-original-path", &original);
-        }
-        head.set_path(&path);
-    }
     if let Some(host) = rewrite::host(forward, levels.weighted, head, "") {
         let original = head.authority().to_vec();
         if !suppress && original != host {
@@ -258,5 +251,14 @@ fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
             engine::request::append_list(head, b"x-forwarded-host", &original, b",");
         }
         head.set_authority(&host);
+    }
+    let path = rewrite::path(forward, &levels.choice.route.matches, call.request, |format| render(call, format));
+    let head = &mut *call.request;
+    if let Some(path) = path {
+        if !suppress {
+            let original = head.path().to_vec();
+            head.set(b"x-envoy-original-path", &original);
+        }
+        head.set_path(&path);
     }
 }
