@@ -2,12 +2,22 @@
 
 use crate::load::{Pace, Protocol};
 use crate::peers::{Security, Side, Wire};
+use serde::{Deserialize, Serialize};
 
 pub struct Case {
     /// As `--case` takes it.
     pub name: &'static str,
     pub title: &'static str,
-    pub traffic: Traffic,
+    pub kind: Kind,
+}
+
+pub enum Kind {
+    /// CPU per request.
+    Traffic(Traffic),
+    /// Memory per connection, after one request on each; `pace` does not count.
+    Idle(Traffic),
+    /// Many services configured, few used: memory, and the time until connections are accepted.
+    Services { configured: usize, used: usize },
 }
 
 /// Load through one proxy, or through two.
@@ -68,8 +78,15 @@ const H2: Traffic = Traffic { protocol: Protocol::Http2, backend: Protocol::Http
 const GRPC: Traffic = Traffic { protocol: Protocol::GrpcUnary, backend: Protocol::GrpcUnary, send: 1024, ..H2 };
 
 const fn case(name: &'static str, title: &'static str, traffic: Traffic) -> Case {
-    Case { name, title, traffic }
+    Case { name, title, kind: Kind::Traffic(traffic) }
 }
+
+const fn idle(name: &'static str, title: &'static str, traffic: Traffic) -> Case {
+    Case { name, title, kind: Kind::Idle(Traffic { connections: IDLE, streams: 1, ..traffic }) }
+}
+
+/// A proxy has two descriptors for a connection in its limit, which is 20,000 on a usual machine.
+const IDLE: usize = 9_800;
 
 pub const CASES: &[Case] = &[
     case("h1-1", "HTTP/1.1 keep-alive, 1 KB, 1 connection", Traffic { connections: 1, ..H1 }),
@@ -144,14 +161,79 @@ pub const CASES: &[Case] = &[
         "TLS 1.3 resumed handshakes, each with one 1 KB request, 16 at a time",
         Traffic { protocol: Protocol::Http1Close, tls: ClientSide::Resumed, connections: 16, ..H1 },
     ),
+    idle("idle-plain", "9,800 idle HTTP/1.1 connections after one request each", H1),
+    idle(
+        "idle-tls",
+        "9,800 idle TLS 1.3 connections (HTTP/1.1) after one request each",
+        Traffic { tls: ClientSide::Tls, ..H1 },
+    ),
+    idle(
+        "idle-h2",
+        "9,800 idle HTTP/2 connections after one request each",
+        Traffic { protocol: Protocol::Http2, ..H1 },
+    ),
+    Case {
+        name: "services-5000",
+        title: "5,000 services configured, 20 used",
+        kind: Kind::Services { configured: 5000, used: 20 },
+    },
 ];
 
-impl Case {
-    /// Whether requests come at a fixed rate.
-    pub fn open_loop(&self) -> bool {
-        matches!(self.traffic.pace, Pace::Rate(_))
+/// What is measured in each round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// User and system time of all the proxy's processes, in microseconds.
+    CpuPerRequest,
+    /// Of user mode; only where the machine counts them.
+    InstructionsPerRequest,
+    RequestsPerSecond,
+    /// Latencies in microseconds.
+    P50,
+    P99,
+    P999,
+    /// Resident memory of all the proxy's processes, in MB.
+    Memory,
+    /// What a connection adds to resident memory, in KB.
+    MemoryPerConnection,
+    /// From start to the first accepted connection, in milliseconds.
+    Ready,
+}
+
+impl Metric {
+    /// As a table's heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::CpuPerRequest => "CPU µs/request",
+            Metric::InstructionsPerRequest => "user instructions/request",
+            Metric::RequestsPerSecond => "requests/s",
+            Metric::P50 => "p50, µs",
+            Metric::P99 => "p99, µs",
+            Metric::P999 => "p99.9, µs",
+            Metric::Memory => "memory, MB",
+            Metric::MemoryPerConnection => "KB per connection",
+            Metric::Ready => "ready after, ms",
+        }
     }
 }
+
+impl Case {
+    /// The first is the one that ratios compare. In a closed loop latencies say nothing that throughput does not.
+    pub fn metrics(&self) -> &'static [Metric] {
+        use Metric::*;
+        match self.kind {
+            Kind::Traffic(Traffic { pace: Pace::Rate(_), .. }) => {
+                &[CpuPerRequest, InstructionsPerRequest, P50, P99, P999, Memory]
+            }
+            Kind::Traffic(_) => &[CpuPerRequest, InstructionsPerRequest, RequestsPerSecond, Memory],
+            Kind::Idle(_) => &[MemoryPerConnection, Memory],
+            Kind::Services { .. } => &[Memory, Ready, CpuPerRequest],
+        }
+    }
+}
+
+/// What `Kind::Services` is used with.
+pub const SERVICES_TRAFFIC: Traffic = Traffic { connections: 20, ..H1 };
 
 impl Traffic {
     /// What a lone proxy speaks to clients and to the backend.

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod histogram;
+pub mod instructions;
 pub mod load;
 pub mod measure;
 pub mod null;

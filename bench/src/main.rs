@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: measures, and writes the report.
 
 use anyhow::Context;
-use bench::cases::{CASES, Case};
+use bench::cases::{CASES, Case, Metric};
 use bench::measure;
 use bench::peers::{NAMES, Peer};
 use bench::report::{self, Results};
@@ -177,7 +177,7 @@ impl Measure {
     }
 
     fn settings(&self, case: &Case, folder: &Path) -> Settings {
-        let longer = if case.open_loop() { 3.0 } else { 1.0 };
+        let longer = if case.metrics().contains(&Metric::P999) { 3.0 } else { 1.0 };
         Settings {
             rounds: if self.quick { 1 } else { self.rounds },
             warm_up: Duration::from_secs_f64(if self.quick { 0.2 } else { 0.5 }),
@@ -193,19 +193,14 @@ impl Measure {
             date: report::now(),
             profile: self.profile.clone(),
             seconds: settings.duration.as_secs_f64(),
-            open_loop: case.open_loop(),
+            metrics: case.metrics().to_vec(),
             columns,
         }
     }
 }
 
 fn progress(peer: &str, number: usize, round: &Round) {
-    eprintln!(
-        "  round {} {peer:<8} {:>8.2} µs of CPU per request, {:>7.0} requests/s, p99 {:>6.0} µs, others used {:.0} %",
-        number + 1,
-        round.cpu_us,
-        round.requests_per_second,
-        round.p99,
-        round.foreign * 100.0
-    );
+    let figures = round.figures.iter().map(|(metric, value)| format!("{} {value:.1}", metric.title()));
+    let figures = figures.collect::<Vec<_>>().join("; ");
+    eprintln!("  round {} {peer:<8} {figures}; others used {:.0} % of its CPU", number + 1, round.foreign * 100.0);
 }

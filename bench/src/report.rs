@@ -1,7 +1,8 @@
 //! Results as JSON, which later runs add to, and as Markdown and plots, which are made from it.
 
+use crate::cases::Metric;
 use crate::plot::{self, Bar, Group};
-use crate::run::{Column, Round};
+use crate::run::Column;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -33,8 +34,8 @@ pub struct Result {
     pub profile: String,
     /// Measured seconds of each peer in each round.
     pub seconds: f64,
-    /// Whether requests came at a fixed rate: only then do latencies mean something.
-    pub open_loop: bool,
+    /// Figures that count; the first is the one that ratios compare.
+    pub metrics: Vec<Metric>,
     pub columns: Vec<Column>,
 }
 
@@ -44,6 +45,8 @@ pub fn now() -> String {
     time::OffsetDateTime::now_utc().format(format).unwrap_or_default()
 }
 
+/// More than this share of the proxy's CPU used by others is told.
+const FOREIGN: f64 = 0.05;
 /// Ratios further apart than this in a case are called noisy.
 const NOISY: f64 = 1.3;
 
@@ -91,7 +94,7 @@ impl Results {
             |name: &str, text: String| std::fs::write(folder.join(name), text).with_context(|| name.to_string());
         write("results.json", serde_json::to_string_pretty(self)? + "\n")?;
         write("results.md", self.markdown())?;
-        write("cpu.svg", plot::bars("CPU per request, Ripstop = 1 (less is better)", &self.cpu_groups()))?;
+        write("cost.svg", plot::bars("Cost: Ripstop = 1, less is better", &self.cost_groups()))?;
         write("latency.svg", plot::bars("p99 at a fixed rate, microseconds (less is better)", &self.latency_groups()))
     }
 
@@ -100,7 +103,7 @@ impl Results {
         let text = format!(
             "# Results\n\nWritten by `cargo xtask bench`; see [the method](../README.md).\n\n\
              {cpu}, {cpus} CPUs, {memory_mb} MB, Linux {kernel}.\n\n\
-             ![CPU per request](cpu.svg)\n\n![p99 at a fixed rate](latency.svg)\n"
+             ![Cost](cost.svg)\n\n![p99 at a fixed rate](latency.svg)\n"
         );
         text + &self.tables()
     }
@@ -110,7 +113,7 @@ impl Results {
         self.cases.iter().fold(self.summary(), |text, case| text + &case.markdown())
     }
 
-    /// Ripstop's CPU per request over each peer's, case by case.
+    /// Ripstop's cost over each peer's, case by case.
     fn summary(&self) -> String {
         let mut peers: Vec<&str> = Vec::new();
         for column in self.cases.iter().flat_map(|case| &case.columns) {
@@ -119,13 +122,13 @@ impl Results {
             }
         }
         let mut text = format!(
-            "\n## CPU per request: Ripstop over its peers\n\n| case | Ripstop, µs | {} |\n|---|---|{}\n",
+            "\n## Ripstop's cost over its peers' (less than 1: Ripstop is cheaper)\n\n| case | Ripstop | | {} |\n|---|---|---|{}\n",
             peers.join(" | "),
             "---|".repeat(peers.len())
         );
         for case in &self.cases {
-            let own = case.column("ripstop").map(|own| median(&own.cpu())).unwrap_or_default();
-            let _ = write!(text, "| {} | {own:.1} |", case.name);
+            let own = case.column("ripstop").map(|own| median(&own.each(case.main()))).unwrap_or_default();
+            let _ = write!(text, "| {} | {own:.1} | {} |", case.name, case.main().title());
             for peer in &peers {
                 let ratio = case.ratio(peer).map_or("–".into(), |ratio| format!("{:.2}", ratio.median));
                 let _ = write!(text, " {ratio} |");
@@ -135,11 +138,11 @@ impl Results {
         text
     }
 
-    fn cpu_groups(&self) -> Vec<Group> {
+    fn cost_groups(&self) -> Vec<Group> {
         let group = |case: &Result| {
-            let own = median(&case.column("ripstop")?.cpu());
+            let own = median(&case.column("ripstop")?.each(case.main()));
             let bar = |column: &Column| {
-                let values: Vec<f64> = column.cpu().iter().map(|value| value / own).collect();
+                let values: Vec<f64> = column.each(case.main()).iter().map(|value| value / own).collect();
                 Bar { series: column.peer.clone(), value: median(&values), low: least(&values), high: most(&values) }
             };
             Some(Group { label: case.name.clone(), bars: case.measured().map(bar).collect() })
@@ -149,10 +152,10 @@ impl Results {
 
     fn latency_groups(&self) -> Vec<Group> {
         let bar = |column: &Column| {
-            let values = column.each(|round| round.p99);
+            let values = column.each(Metric::P99);
             Bar { series: column.peer.clone(), value: median(&values), low: least(&values), high: most(&values) }
         };
-        let open = self.cases.iter().filter(|case| case.open_loop);
+        let open = self.cases.iter().filter(|case| case.metrics.contains(&Metric::P99));
         open.map(|case| Group { label: case.name.clone(), bars: case.measured().map(bar).collect() }).collect()
     }
 }
@@ -173,25 +176,33 @@ impl Result {
         self.columns.iter().filter(|column| !column.rounds.is_empty())
     }
 
-    /// Ripstop's CPU per request over a peer's.
+    /// Metrics that the machine could measure.
+    fn shown(&self) -> impl Iterator<Item = &Metric> {
+        self.metrics.iter().filter(|metric| self.measured().any(|column| !column.each(**metric).is_empty()))
+    }
+
+    fn main(&self) -> Metric {
+        self.metrics[0]
+    }
+
+    /// Ripstop's cost over a peer's.
     fn ratio(&self, peer: &str) -> Option<Ratio> {
-        let (own, other) = (self.column("ripstop")?.cpu(), self.column(peer)?.cpu());
+        let [own, other] = ["ripstop", peer].map(|peer| self.column(peer).map(|column| column.each(self.main())));
+        let (own, other) = (own?, other?);
         let pairs: Vec<f64> = own.iter().zip(&other).map(|(own, other)| own / other).collect();
         Some(Ratio { median: median(&own) / median(&other), low: least(&pairs), high: most(&pairs) })
     }
 
     fn markdown(&self) -> String {
-        let mut text =
-            format!("\n## {}\n\n{}. {} UTC, Ripstop's `{}` profile", self.name, self.title, self.date, self.profile);
+        let Result { name, title, date, profile, seconds, .. } = self;
         let rounds = self.measured().map(|column| column.rounds.len()).max().unwrap_or(0);
-        let _ = write!(text, ", {rounds} rounds of {} s.", self.seconds);
-        text += &self.noise();
-        let latencies = if self.open_loop { " p50, µs | p99, µs | p99.9, µs |" } else { " requests/s |" };
-        let _ = write!(
-            text,
-            "\n\n| proxy | CPU µs/request | Ripstop over it |{latencies} memory, MB |\n|---|---|---|{}---|\n",
-            "---|".repeat(latencies.matches('|').count())
+        let mut text = format!(
+            "\n## {name}\n\n{title}. {date} UTC, Ripstop's `{profile}` profile, {rounds} rounds of {seconds} s.{}\n\n",
+            self.noise()
         );
+        let titles: Vec<&str> = self.shown().map(|metric| metric.title()).collect();
+        let _ = writeln!(text, "| proxy | Ripstop over it | {} |", titles.join(" | "));
+        let _ = writeln!(text, "|---|---|{}", "---|".repeat(titles.len()));
         for column in &self.columns {
             text += &self.row(column);
         }
@@ -201,27 +212,25 @@ impl Result {
     fn row(&self, column: &Column) -> String {
         let name = format!("{} {}", column.peer, column.version);
         if let Some(reason) = &column.cannot {
-            return format!("| {name} | {reason} |\n");
+            return format!("| {name} | {reason} |{}\n", " |".repeat(self.shown().count()));
         }
         let ratio = self.ratio(&column.peer).filter(|_| column.peer != "ripstop");
         let ratio = ratio.map_or("".into(), |it| format!("**{:.2}** ({:.2}–{:.2})", it.median, it.low, it.high));
-        let middle = |figure: fn(&Round) -> f64| median(&column.each(figure));
-        let speed = if self.open_loop {
-            format!("{:.0} | {:.0} | {:.0}", middle(|it| it.p50), middle(|it| it.p99), middle(|it| it.p999))
-        } else {
-            format!("{:.0}", middle(|it| it.requests_per_second))
-        };
-        let memory = middle(|it| it.resident as f64) / 1e6;
-        format!("| {name} | {} | {ratio} | {speed} | {memory:.1} |\n", spread(&column.cpu()))
+        let cells = self.shown().map(|metric| match metric {
+            main if *main == self.main() => spread(&column.each(*main)),
+            other => short(median(&column.each(*other))),
+        });
+        format!("| {name} | {ratio} | {} |\n", cells.collect::<Vec<_>>().join(" | "))
     }
 
     /// Says so when the figures are doubtful.
     fn noise(&self) -> String {
-        let foreign = self.measured().map(|column| median(&column.each(|round| round.foreign))).fold(0.0, f64::max);
+        let foreign = |column: &Column| median(&column.rounds.iter().map(|round| round.foreign).collect::<Vec<_>>());
+        let foreign = self.measured().map(foreign).fold(0.0, f64::max);
         let peers = self.measured().filter_map(|column| self.ratio(&column.peer));
         let apart = peers.map(|ratio| ratio.high / ratio.low).fold(1.0, f64::max);
         let mut text = String::new();
-        if foreign > 0.05 {
+        if foreign > FOREIGN {
             let _ = write!(text, " Others used up to {:.0} % of the proxy's CPU.", foreign * 100.0);
         }
         if apart > NOISY {
@@ -232,13 +241,13 @@ impl Result {
 }
 
 impl Column {
-    fn each(&self, figure: impl Fn(&Round) -> f64) -> Vec<f64> {
-        self.rounds.iter().map(figure).collect()
+    fn each(&self, metric: Metric) -> Vec<f64> {
+        self.rounds.iter().filter_map(|round| round.figures.get(&metric).copied()).collect()
     }
+}
 
-    fn cpu(&self) -> Vec<f64> {
-        self.each(|round| round.cpu_us)
-    }
+fn short(value: f64) -> String {
+    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
 /// Median, smallest and largest.

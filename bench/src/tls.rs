@@ -63,6 +63,6 @@ pub fn client(files: &Files, alpn: &str, resume: bool) -> anyhow::Result<Arc<Cli
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.into()];
-    config.resumption = if resume { Resumption::in_memory_sessions(4096) } else { Resumption::disabled() };
-    Ok(Arc::new(ClientTls { config: Arc::new(config), name: SERVER_NAME.try_into()? }))
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(ClientTls { config: Arc::new(config), name: SERVER_NAME.try_into()?, resume }))
 }

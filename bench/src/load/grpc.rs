@@ -1,7 +1,7 @@
 //! gRPC: unary calls, and messages on calls that last.
 
+use super::Work;
 use super::http2::{drain, multiplex, ok, request, send, streams, went_well};
-use super::{Plan, Work};
 use anyhow::Context;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -12,15 +12,15 @@ pub(crate) const PREFIX: usize = 5;
 
 pub(super) async fn run_unary(work: Work) -> anyhow::Result<()> {
     multiplex(work, |work, sender| async move {
-        let message = message(work.plan.send);
-        unary(&work.plan, sender.clone(), message.clone()).await?;
+        let message = message(work.plan().send);
+        unary(&work, sender.clone(), message.clone()).await?;
         work.ready();
         streams(&work, move |work| {
             let (sender, message) = (sender.clone(), message.clone());
             async move {
                 loop {
                     let intended = work.turn().await;
-                    unary(&work.plan, sender.clone(), message.clone()).await?;
+                    unary(&work, sender.clone(), message.clone()).await?;
                     work.answered(intended);
                 }
             }
@@ -47,24 +47,24 @@ pub(crate) fn message(length: usize) -> Bytes {
     bytes.freeze()
 }
 
-async fn unary(plan: &Plan, sender: SendRequest<Bytes>, message: Bytes) -> anyhow::Result<()> {
-    let (response, mut upload) = sender.ready().await?.send_request(call(plan)?, false)?;
+async fn unary(work: &Work, sender: SendRequest<Bytes>, message: Bytes) -> anyhow::Result<()> {
+    let (response, mut upload) = sender.ready().await?.send_request(call(work)?, false)?;
     send(&mut upload, message, true).await?;
     let mut response = ok(response.await?)?;
     let length = drain(response.body_mut()).await?;
-    anyhow::ensure!(length == PREFIX + plan.expect, "an answer of {length} bytes");
+    anyhow::ensure!(length == PREFIX + work.plan().expect, "an answer of {length} bytes");
     went_well(response.body_mut().trailers().await?)
 }
 
-fn call(plan: &Plan) -> anyhow::Result<http::Request<()>> {
-    let request = request(plan, "POST").header("content-type", "application/grpc").header("te", "trailers");
+fn call(work: &Work) -> anyhow::Result<http::Request<()>> {
+    let request = request(work, "POST").header("content-type", "application/grpc").header("te", "trailers");
     Ok(request.body(())?)
 }
 
 /// One call for the whole run: a message goes out when the last one's echo is complete.
 async fn stream(work: Rc<Work>, sender: SendRequest<Bytes>) -> anyhow::Result<()> {
-    let (response, mut upload) = sender.ready().await?.send_request(call(&work.plan)?, false)?;
-    let message = message(work.plan.send);
+    let (response, mut upload) = sender.ready().await?.send_request(call(&work)?, false)?;
+    let message = message(work.plan().send);
     let mut body = None;
     let mut response = Some(response);
     loop {

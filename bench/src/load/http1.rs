@@ -10,33 +10,33 @@ const HEADERS: usize = 64;
 
 pub(super) async fn run(work: &Work) -> anyhow::Result<()> {
     let mut stream = work.connect().await?;
-    let request = request(&work.plan, "");
+    let request = request(work, "");
     let mut buffer = vec![0; BUFFER];
-    exchange(&mut stream, &request, work.plan.expect, &mut buffer).await?;
+    exchange(&mut stream, &request, work.plan().expect, &mut buffer).await?;
     work.ready();
     loop {
         let intended = work.turn().await;
-        exchange(&mut stream, &request, work.plan.expect, &mut buffer).await?;
+        exchange(&mut stream, &request, work.plan().expect, &mut buffer).await?;
         work.answered(intended);
     }
 }
 
 pub(super) async fn run_closing(work: &Work) -> anyhow::Result<()> {
-    let request = request(&work.plan, "connection: close\r\n");
+    let request = request(work, "connection: close\r\n");
     let mut buffer = vec![0; BUFFER];
     work.ready();
     loop {
         let intended = work.turn().await;
         let mut stream = work.connect().await?;
-        exchange(&mut stream, &request, work.plan.expect, &mut buffer).await?;
+        exchange(&mut stream, &request, work.plan().expect, &mut buffer).await?;
         work.answered(intended);
         // The proxy closes first; some end TLS without close_notify.
         let _ = stream.read(&mut buffer).await;
     }
 }
 
-fn request(plan: &Plan, more: &str) -> Vec<u8> {
-    let Plan { path, host, send, .. } = plan;
+fn request(work: &Work, more: &str) -> Vec<u8> {
+    let (Plan { path, send, .. }, host) = (work.plan(), work.host());
     let head = if *send == 0 {
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: bench\r\naccept: */*\r\n{more}\r\n")
     } else {

@@ -1,6 +1,6 @@
 //! HTTP/2 requests, several streams on each connection.
 
-use super::{Plan, Work};
+use super::Work;
 use anyhow::Context;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -15,14 +15,14 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 pub(super) async fn run(work: Work) -> anyhow::Result<()> {
     multiplex(work, |work, sender| async move {
-        exchange(&work.plan, sender.clone()).await?;
+        exchange(&work, sender.clone()).await?;
         work.ready();
         streams(&work, move |work| {
             let sender = sender.clone();
             async move {
                 loop {
                     let intended = work.turn().await;
-                    exchange(&work.plan, sender.clone()).await?;
+                    exchange(&work, sender.clone()).await?;
                     work.answered(intended);
                 }
             }
@@ -53,7 +53,7 @@ where
     F: Future<Output = anyhow::Result<()>> + 'static,
 {
     let mut tasks = JoinSet::new();
-    for _ in 0..work.plan.streams {
+    for _ in 0..work.plan().streams {
         tasks.spawn_local(one(work.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
@@ -62,9 +62,10 @@ where
     Ok(())
 }
 
-async fn exchange(plan: &Plan, sender: SendRequest<Bytes>) -> anyhow::Result<()> {
+async fn exchange(work: &Work, sender: SendRequest<Bytes>) -> anyhow::Result<()> {
+    let plan = work.plan();
     let method = if plan.send == 0 { "GET" } else { "POST" };
-    let request = request(plan, method).header("user-agent", "bench").body(())?;
+    let request = request(work, method).header("user-agent", "bench").body(())?;
     let (response, mut upload) = sender.ready().await?.send_request(request, plan.send == 0)?;
     if plan.send > 0 {
         send(&mut upload, vec![b'x'; plan.send].into(), true).await?;
@@ -74,8 +75,8 @@ async fn exchange(plan: &Plan, sender: SendRequest<Bytes>) -> anyhow::Result<()>
     Ok(())
 }
 
-pub(super) fn request(plan: &Plan, method: &str) -> http::request::Builder {
-    Request::builder().method(method).uri(format!("http://{}{}", plan.host, plan.path))
+pub(super) fn request(work: &Work, method: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(format!("http://{}{}", work.host(), work.plan().path))
 }
 
 pub(super) fn ok(response: Response<RecvStream>) -> anyhow::Result<Response<RecvStream>> {

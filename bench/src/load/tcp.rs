@@ -5,8 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(super) async fn run(work: &Work) -> anyhow::Result<()> {
     let mut stream = work.connect().await?;
-    let message = vec![b'x'; work.plan.send];
-    let mut echo = vec![0; work.plan.send];
+    let message = vec![b'x'; work.plan().send];
+    let mut echo = vec![0; work.plan().send];
     // A proxy may connect upstream only with the first byte.
     exchange(&mut stream, &message, &mut echo).await?;
     work.ready();

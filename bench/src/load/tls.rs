@@ -1,7 +1,8 @@
 //! The client's side of a connection, plain or TLS.
 
 use anyhow::Context as _;
-use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +15,21 @@ use tokio::net::TcpStream;
 pub struct ClientTls {
     pub config: Arc<ClientConfig>,
     pub name: ServerName<'static>,
+    /// Whether sessions are meant to be resumed.
+    pub resume: bool,
+}
+
+impl ClientTls {
+    /// Where sessions are resumed, each connection of the load remembers its own: rustls keeps eight per server, and a
+    /// ticket is used once.
+    pub(super) fn for_connection(self: &Arc<ClientTls>) -> Arc<ClientTls> {
+        if !self.resume {
+            return self.clone();
+        }
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::in_memory_sessions(8);
+        Arc::new(ClientTls { config: Arc::new(config), name: self.name.clone(), resume: true })
+    }
 }
 
 pub(super) enum Stream {
@@ -28,6 +44,16 @@ pub(super) async fn connect(target: SocketAddr, tls: Option<&ClientTls>) -> anyh
     let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
     let stream = connector.connect(tls.name.clone(), stream).await.context("TLS handshake")?;
     Ok(Stream::Tls(Box::new(stream)))
+}
+
+impl Stream {
+    /// Whether its TLS session continues an earlier one.
+    pub(super) fn is_resumed(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -3,7 +3,7 @@
 //! Tuned as Envoy's benchmarking FAQ says: circuit breakers out of the way, no request ids, no dynamic stats, a
 //! concurrency of one, no hot restart.
 
-use super::{Job, Security, Side, Start, Wire};
+use super::{Job, Security, Side, Start, Wire, service};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -38,7 +38,11 @@ fn arguments(job: &Job) -> anyhow::Result<Vec<String>> {
 }
 
 fn bootstrap(job: &Job) -> Value {
-    json!({ "static_resources": { "listeners": [listener(job)], "clusters": [cluster(job)] } })
+    let clusters: Vec<Value> = match job.services {
+        0 => vec![cluster(job, "backend")],
+        count => (0..count).map(|number| cluster(job, &service(number))).collect(),
+    };
+    json!({ "static_resources": { "listeners": [listener(job)], "clusters": clusters } })
 }
 
 fn listener(job: &Job) -> Value {
@@ -66,22 +70,32 @@ fn tcp_proxy() -> Value {
 
 fn connection_manager(job: &Job) -> Value {
     let router = json!({ "@type": format!("{FILTERS}.http.router.v3.Router"), "dynamic_stats": false });
-    let route = |prefix: String| json!({ "match": { "prefix": prefix }, "route": { "cluster": "backend" } });
-    let routes: Vec<Value> = match job.routes {
-        0 => vec![route("/".into())],
-        count => (0..count).map(|number| route(format!("/route-{number}/"))).collect(),
-    };
     let mut config = json!({
         "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "in",
         "generate_request_id": false,
-        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }] },
+        "route_config": { "virtual_hosts": virtual_hosts(job) },
         "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
     });
     if job.log {
         config["access_log"] = json!([access_log(job)]);
     }
     json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": config })
+}
+
+fn virtual_hosts(job: &Job) -> Vec<Value> {
+    let route = |prefix: &str, to: &str| json!({ "match": { "prefix": prefix }, "route": { "cluster": to } });
+    let host =
+        |name: &str, domain: &str, routes: Vec<Value>| json!({ "name": name, "domains": [domain], "routes": routes });
+    if job.services > 0 {
+        let one = |name: String| host(&name, &name, vec![route("/", &name)]);
+        return (0..job.services).map(|number| one(service(number))).collect();
+    }
+    let routes = match job.routes {
+        0 => vec![route("/", "backend")],
+        count => (0..count).map(|number| route(&format!("/route-{number}/"), "backend")).collect(),
+    };
+    vec![host("all", "*", routes)]
 }
 
 fn access_log(job: &Job) -> Value {
@@ -100,16 +114,16 @@ fn access_log(job: &Job) -> Value {
     })
 }
 
-fn cluster(job: &Job) -> Value {
+fn cluster(job: &Job, name: &str) -> Value {
     let endpoint = json!({ "endpoint": { "address": address(job.upstream) } });
     let limits = json!({
         "max_connections": UNLIMITED, "max_pending_requests": UNLIMITED, "max_requests": UNLIMITED,
     });
     let mut cluster = json!({
-        "name": "backend",
+        "name": name,
         "connect_timeout": "5s",
         "circuit_breakers": { "thresholds": [limits] },
-        "load_assignment": { "cluster_name": "backend", "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
     });
     if job.to_upstream.wire == Wire::Http2 {
         cluster["typed_extension_protocol_options"] = json!({

@@ -1,6 +1,6 @@
 //! HAProxy: one thread, idle connections reused by everybody, nothing logged unless asked.
 
-use super::{Job, Security, Side, Start, Wire};
+use super::{Job, Security, Side, Start, Wire, service};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
@@ -18,8 +18,8 @@ fn configuration(job: &Job) -> anyhow::Result<String> {
     let mut text = format!(
         "global\n  nbthread 1\n  maxconn 9900\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
          ssl-default-server-options ssl-min-ver TLSv1.3\n  \
-         ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n  \
-         ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256\n\
+         ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384\n  \
+         ssl-default-server-ciphersuites TLS_AES_256_GCM_SHA384\n\
          defaults\n  mode {mode}\n  timeout client 600s\n  timeout server 600s\n  timeout connect 5s\n"
     );
     if mode == "http" {
@@ -29,12 +29,16 @@ fn configuration(job: &Job) -> anyhow::Result<String> {
     if job.log {
         text += LOG;
     }
-    if job.routes > 0 {
-        text += &routes(job)?;
-    } else {
-        text += "  default_backend b\n";
+    let server = server(job);
+    if job.services > 0 {
+        text += "  use_backend %[req.hdr(host)]\n";
+        for name in (0..job.services).map(service) {
+            writeln!(text, "backend {name}\n  server s {}{server}", job.upstream)?;
+        }
+        return Ok(text);
     }
-    write!(text, "backend b\n  server s {}{}\n", job.upstream, server(job))?;
+    text += &if job.routes > 0 { routes(job)? } else { "  default_backend b\n".into() };
+    writeln!(text, "backend b\n  server s {}{server}", job.upstream)?;
     Ok(text)
 }
 

@@ -50,6 +50,8 @@ pub struct Job {
     pub log: bool,
     /// Path prefixes `/route-0/` ... that all lead to the upstream; 0: everything does.
     pub routes: usize,
+    /// Services with these `service` names as hosts, each with its own cluster; all lead to the upstream. 0: one for all.
+    pub services: usize,
     pub tls: Files,
 }
 
@@ -136,6 +138,11 @@ impl Drop for Process {
     }
 }
 
+/// The host name of a service by its number.
+pub fn service(number: usize) -> String {
+    format!("service-{number}.test")
+}
+
 /// An address on loopback that nobody listens on now.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
@@ -150,6 +157,9 @@ fn null(program: &Path, job: &Job) -> anyhow::Result<Start> {
     }
     if job.log {
         return Ok(Start::Cannot("writes no log"));
+    }
+    if job.services > 0 {
+        return Ok(Start::Cannot("knows no services"));
     }
     let mut command = Command::new(program);
     command.args(["null", "--listen", &job.listen.to_string(), "--backend", &job.upstream.to_string()]);

@@ -1,8 +1,7 @@
 //! nginx: one worker, which is the process itself.
 
-use super::{Job, Security, Start, Wire};
+use super::{Job, Security, Start, Wire, service};
 use crate::tls::SERVER_NAME;
-use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -28,26 +27,42 @@ fn configuration(job: &Job) -> anyhow::Result<String> {
          keepalive_requests 1000000000; keepalive_timeout 600s; client_body_buffer_size 2m; proxy_buffers 16 64k;\n\
          client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n\
          scgi_temp_path {folder}/scgi; uwsgi_temp_path {folder}/uwsgi;\n\
-         upstream b {{ server {}; keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 600s; }}\n",
-        job.upstream
+         server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n\
+         proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;\n"
     );
     text += if job.log { LOG } else { "access_log off;\n" };
+    let services: Vec<String> = (0..job.services).map(service).collect();
+    if services.is_empty() {
+        text += &server(job, "_");
+    }
+    for name in services {
+        text += &server(job, &name);
+    }
+    text += "}\n";
+    Ok(text)
+}
+
+/// A virtual server and the upstream of the same name.
+fn server(job: &Job, name: &str) -> String {
     let http2 = if job.to_clients.wire == Wire::Http2 { " http2" } else { "" };
     let ssl = if job.to_clients.security == Security::Plain { "" } else { " ssl" };
-    writeln!(text, "server {{ listen {}{ssl}{http2} backlog=4096;", job.listen)?;
-    text += &tls(job);
-    text += "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;\n";
     let scheme = if job.to_upstream.security == Security::Plain { "http" } else { "https" };
-    match job.routes {
-        0 => writeln!(text, "location / {{ proxy_pass {scheme}://b; }}")?,
-        count => {
-            for number in 0..count {
-                writeln!(text, "location /route-{number}/ {{ proxy_pass {scheme}://b; }}")?;
-            }
-        }
-    }
-    text += "} }\n";
-    Ok(text)
+    let location = |prefix: &str| format!("location {prefix} {{ proxy_pass {scheme}://up_{name}; }}\n");
+    let locations: String = match job.routes {
+        0 => location("/"),
+        count => (0..count).map(|number| location(&format!("/route-{number}/"))).collect(),
+    };
+    // Room for idle connections is reserved for each upstream.
+    let keep = if job.services > 0 { 16 } else { 1024 };
+    // Options of the socket are given once.
+    let backlog = if name == "_" { " backlog=4096" } else { "" };
+    format!(
+        "upstream up_{name} {{ server {}; keepalive {keep}; keepalive_requests 1000000000; keepalive_timeout 600s; }}\n\
+         server {{ listen {}{ssl}{http2}{backlog}; server_name {name};\n{}{locations}}}\n",
+        job.upstream,
+        job.listen,
+        tls(job)
+    )
 }
 
 /// Written in blocks of 64 KB, as Envoy does.
@@ -61,7 +76,7 @@ fn tls(job: &Job) -> String {
     if job.to_clients.security != Security::Plain {
         text += &format!(
             "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; \
-             ssl_session_cache builtin; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n"
+             ssl_session_cache builtin; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;\n"
         );
     }
     if job.to_clients.security == Security::Mutual {
@@ -71,7 +86,7 @@ fn tls(job: &Job) -> String {
         text += &format!(
             "proxy_ssl_certificate {certificate}; proxy_ssl_certificate_key {key}; proxy_ssl_protocols TLSv1.3; \
              proxy_ssl_trusted_certificate {authority}; proxy_ssl_verify on; proxy_ssl_server_name on; \
-             proxy_ssl_name {SERVER_NAME}; proxy_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n"
+             proxy_ssl_name {SERVER_NAME}; proxy_ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;\n"
         );
     }
     text

@@ -75,7 +75,7 @@ pub struct Object {
     pub place: Place,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
     Service(ServiceSpec),
     EndpointSlice(EndpointSliceSpec),
@@ -85,7 +85,7 @@ pub enum Spec {
     HttpRoute(HttpRouteSpec),
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub name: String,
@@ -130,6 +130,11 @@ impl Object {
             Spec::Sidecar(_) => Kind::Sidecar,
             Spec::HttpRoute(_) => Kind::HttpRoute,
         }
+    }
+
+    /// Equal but for where it stands in its file.
+    pub fn says_the_same_as(&self, other: &Object) -> bool {
+        self.meta == other.meta && self.spec == other.spec
     }
 
     pub fn key(&self) -> Key {

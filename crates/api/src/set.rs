@@ -34,6 +34,11 @@ impl ObjectSet {
         }
     }
 
+    /// A file's objects, in the order written.
+    pub fn of_file(&self, file: &str) -> &[Arc<Object>] {
+        self.files.get(file).map(Vec::as_slice).unwrap_or_default()
+    }
+
     pub fn contains_file(&self, file: &str) -> bool {
         self.files.contains_key(file)
     }
@@ -67,8 +72,7 @@ impl ObjectSet {
     }
 
     fn whereabouts(&self, owner: &str, key: &Key) -> String {
-        let objects = self.files.get(owner).map(Vec::as_slice).unwrap_or_default();
-        match objects.iter().find(|object| object.key() == *key) {
+        match self.of_file(owner).iter().find(|object| object.key() == *key) {
             Some(object) => format!("{owner}:{}", object.place.line),
             None => owner.to_owned(),
         }

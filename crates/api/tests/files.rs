@@ -274,3 +274,14 @@ fn duplicates_name_both_files() {
     set.replace("b.yaml", parse("b.yaml")).unwrap();
     assert_eq!(set.file_of(&parse("b.yaml")[0].key()), Some("b.yaml"));
 }
+
+#[test]
+fn a_file_may_hold_as_many_objects_as_one_likes() {
+    let one = |number: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s{number}, labels: {{a: b, c: d}}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\n"
+        )
+    };
+    let text: String = (0..1_100).map(one).collect();
+    assert_eq!(parse_file("all.yaml", &text).unwrap().len(), 1_100);
+}

@@ -2,8 +2,10 @@
 
 mod control;
 mod demo;
+mod memory;
 mod output;
 mod proxy;
+mod sim;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +29,7 @@ enum Command {
     Proxy(Box<proxy::Proxy>),
     Control(control::Control),
     Token(control::Token),
+    Sim(sim::Sim),
     #[command(hide = true)]
     Shop(demo::shop::Shop),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Proxy(command) => proxy::run(*command),
         Command::Control(command) => control::run(command),
         Command::Token(command) => control::token(command),
+        Command::Sim(command) => sim::run(command),
         Command::Shop(command) => demo::shop::run(command),
     };
     match outcome {

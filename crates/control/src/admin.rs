@@ -1,9 +1,10 @@
 //! The control plane's administration over HTTP: readiness, reports, metrics.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{FileError, Key};
+use api::FileError;
 use runtime::http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use wire::xds::server::Kind;
@@ -30,17 +31,18 @@ pub(crate) struct Files(Mutex<Vec<FileReport>>);
 
 impl Files {
     pub(crate) fn update(&self, intake: &Intake, registry: &Registry) {
-        let warnings_of = |file: &str| {
-            let of_file = |key: &Key| intake.objects().file_of(key) == Some(file);
-            let own = registry.warnings.iter().filter(|warning| of_file(&warning.object));
-            own.map(|warning| format!("{}: {}", warning.object, warning.message)).collect()
-        };
+        let mut warnings: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for warning in &registry.warnings {
+            if let Some(file) = intake.objects().file_of(&warning.object) {
+                warnings.entry(file).or_default().push(format!("{}: {}", warning.object, warning.message));
+            }
+        }
         let reports = intake.files().iter().map(|(file, state)| FileReport {
             file: file.clone(),
             revision: state.revision,
             in_force: state.accepted.is_some(),
             error: state.error.clone(),
-            warnings: warnings_of(file),
+            warnings: warnings.remove(file.as_str()).unwrap_or_default(),
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
     }
@@ -109,8 +111,10 @@ impl Admin {
         match world.snapshot(&node, None) {
             Some(snapshot) => {
                 let kinds = Kind::ALL.into_iter().map(|kind| {
-                    let list =
-                        snapshot.get(kind).values().map(|resource| (resource.name.clone(), json!(resource.version)));
+                    let list = snapshot
+                        .get(kind)
+                        .values()
+                        .map(|resource| (resource.name.to_string(), json!(&*resource.version)));
                     (kind.short_name().to_owned(), Value::Object(list.collect()))
                 });
                 pretty(&json!({"revision": world.revision, "resources": kinds.collect::<serde_json::Map<_, _>>()}))

@@ -18,8 +18,8 @@ use crate::ca::token::{TokenError, Tokens};
 use crate::ca::{self, StateError};
 use crate::options::{Options, Plain, PlainError};
 use crate::registry::Registry;
-use crate::sources::files::{ReadError, Watch, read};
-use crate::sources::intake::{Intake, Outcome};
+use crate::sources::files::{Look, ReadError, Reader, Reading, Watch};
+use crate::sources::intake::{Change, Intake, Outcome};
 use crate::store::{Store, StoreError};
 use crate::translate::World;
 use crate::xds::hub::{Hub, wait_for_stop};
@@ -72,7 +72,7 @@ impl Control {
         create_private(&options.state)?;
         let authority = Arc::new(ca::authority(&options.state, &options.trust_domain)?);
         let tokens = Arc::new(Tokens::load(&options.state)?);
-        let mut mesh = Mesh::open(&options)?;
+        let (mut mesh, reader) = Mesh::open(&options)?;
         let (stop, stopping) = watch::channel(false);
         let hub = Arc::new(Hub::new(mesh.world(), authority.clone(), stopping.clone()));
         let certificates = CertificateService { authority: authority.clone(), tokens };
@@ -112,7 +112,7 @@ impl Control {
             };
             handle.tasks.spawn(runtime::http::serve(listener, answer));
         }
-        handle.tasks.spawn(async move { mesh.follow(&hub, stopping).await });
+        handle.tasks.spawn(async move { mesh.follow(reader, &hub, stopping).await });
         Ok(handle)
     }
 }
@@ -151,54 +151,75 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn open(options: &Options) -> Result<Self, StartError> {
+    fn open(options: &Options) -> Result<(Self, Reader), StartError> {
         let store = Arc::new(Store::open(&options.state.join("store.redb"))?);
         let saved = store.load()?;
         let mut intake = Intake::new(format!("{}/", options.config.display()));
         intake.restore(saved.texts, saved.revision);
         let mut mesh = Self { options: options.clone(), store, intake, files: Arc::default() };
-        let outcome = mesh.intake.apply(&read(&mesh.options.config)?);
+        let mut reader = Reader::new(&mesh.options.config, mesh.intake.files().keys().cloned());
+        let outcome = mesh.intake.apply(&reader.all()?);
         mesh.report(&outcome);
         mesh.save(&outcome)?;
-        Ok(mesh)
+        Ok((mesh, reader))
     }
 
     fn world(&self) -> World {
-        let registry = Registry::build(self.intake.objects(), &self.options.trust_domain);
+        let registry = Registry::build(self.intake.objects(), &self.options.trust_domain, None);
         self.files.update(&self.intake, &registry);
         World::new(registry, self.intake.revision())
     }
 
+    /// The world after `change`.
+    fn next(&self, world: &World, change: &Change) -> World {
+        let revision = self.intake.revision();
+        if let Some((registry, changed)) = world.registry.follow(change) {
+            return world.followed_by(registry, revision, changed);
+        }
+        let registry = Registry::build(self.intake.objects(), &self.options.trust_domain, Some(&world.registry));
+        world.replaced_by(registry, revision)
+    }
+
     /// Reads again whenever something may have changed, until the end.
-    async fn follow(&mut self, hub: &Hub, stop: watch::Receiver<bool>) {
+    async fn follow(&mut self, mut reader: Reader, hub: &Hub, stop: watch::Receiver<bool>) {
         let mut watch = Watch::start(&self.options.config);
         let mut stopped = std::pin::pin!(wait_for_stop(stop));
         loop {
-            tokio::select! {
-                () = watch.changed() => {}
+            let look = tokio::select! {
+                look = watch.changed() => look,
                 () = &mut stopped => return,
-            }
-            let dir = self.options.config.clone();
-            let texts = match tokio::task::spawn_blocking(move || read(&dir)).await {
-                Ok(Ok(texts)) => texts,
-                // A directory that is away for a moment is no reason to forget what was in it.
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "keeping the last good configuration");
-                    continue;
-                }
-                Err(_) => return,
             };
-            let before: Vec<_> = self.errors();
-            let outcome = self.intake.apply(&texts);
-            self.report(&outcome);
-            if outcome.changed() || self.errors() != before {
-                let world = self.world();
-                tracing::info!(revision = world.revision, "publishing the mesh");
-                hub.publish(world);
+            let read = tokio::task::spawn_blocking(move || {
+                let reading = match &look {
+                    Look::All => reader.all(),
+                    Look::Some(names) => Ok(reader.some(names)),
+                };
+                (reader, reading)
+            });
+            let Ok((returned, reading)) = read.await else { return };
+            reader = returned;
+            match reading {
+                Ok(reading) => self.take(&reading, hub),
+                // A directory that is away for a moment is no reason to forget what was in it.
+                Err(error) => tracing::warn!(%error, "keeping the last good configuration"),
             }
-            if let Err(error) = self.save(&outcome) {
-                tracing::error!(%error, "the accepted configuration is in force but would not outlive a restart");
-            }
+        }
+    }
+
+    fn take(&mut self, reading: &Reading, hub: &Hub) {
+        let before = self.errors();
+        let outcome = self.intake.apply(reading);
+        self.report(&outcome);
+        if outcome.changed() {
+            let world = self.next(&hub.world(), &outcome.change);
+            tracing::info!(revision = world.revision, "publishing the mesh");
+            hub.publish(world);
+        }
+        if outcome.changed() || self.errors() != before {
+            self.files.update(&self.intake, &hub.world().registry);
+        }
+        if let Err(error) = self.save(&outcome) {
+            tracing::error!(%error, "the accepted configuration is in force but would not outlive a restart");
         }
     }
 

@@ -18,7 +18,7 @@ const CRITERIA: [Criterion; 8] = [
     |m, c| server_name(&m.server_names, c.server_name),
     |m, c| transport(&m.transport_protocol, c.transport_protocol),
     |m, c| application(&m.application_protocols, c.application_protocols),
-    |m, c| prefixes(&m.direct_source_prefix_ranges, c.source_ip),
+    |m, c| prefixes(&m.direct_source_prefix_ranges, c.direct_source_ip),
     |m, c| source_type(m.source_type, c),
     |m, c| prefixes(&m.source_prefix_ranges, c.source_ip),
 ];

@@ -77,7 +77,7 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::ResponseTrailer { name, alternative } => {
             return header(context.trailers, name, alternative.as_deref(), out);
         }
-        Operator::Protocol => return text(out, info.protocol.name()),
+        Operator::Protocol => return optional(out, (!info.raw).then(|| info.protocol.name())),
         Operator::ResponseCode => number(out, u64::from(info.status)),
         Operator::ResponseCodeDetails => {
             return details(info, out);
@@ -95,8 +95,8 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::UpstreamTransportFailureReason => return optional(out, info.transport_failure.as_deref()),
         Operator::DownstreamRemoteAddress => return address(out, info.remote, true),
         Operator::DownstreamRemoteAddressWithoutPort => return address(out, info.remote, false),
-        Operator::DownstreamDirectRemoteAddress => return address(out, connection.direct_remote, true),
-        Operator::DownstreamDirectRemoteAddressWithoutPort => return address(out, connection.direct_remote, false),
+        Operator::DownstreamDirectRemoteAddress => return address(out, connection.peer, true),
+        Operator::DownstreamDirectRemoteAddressWithoutPort => return address(out, connection.peer, false),
         Operator::DownstreamLocalAddress => return address(out, connection.local, true),
         Operator::DownstreamLocalAddressWithoutPort => return address(out, connection.local, false),
         Operator::DownstreamLocalPort => match connection.local {
@@ -297,8 +297,10 @@ mod tests {
         let info = StreamInfo { status: 200, start_unix_micros: 1_500_000, ..StreamInfo::default() };
         let connection = ConnectionFacts {
             id: 7,
+            peer: Some("127.0.0.1:5".parse().unwrap()),
             direct_remote: Some("127.0.0.1:5".parse().unwrap()),
             local: None,
+            original: None,
             server_name: "".into(),
             tls: None,
             filter_chain: "".into(),

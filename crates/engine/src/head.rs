@@ -43,23 +43,22 @@ pub enum Known {
 impl Known {
     /// Recognises a field name in any case.
     pub fn of(name: &[u8]) -> Known {
-        let known: (&[u8], Known) = match name.len() {
-            2 => (b"te", Known::Te),
-            4 if name[0] | 32 == b'h' => (b"host", Known::Host),
-            4 => (b"date", Known::Date),
-            6 if name[0] | 32 == b'e' => (b"expect", Known::Expect),
-            6 => (b"server", Known::Server),
-            7 if name[0] | 32 == b'u' => (b"upgrade", Known::Upgrade),
-            7 => (b"trailer", Known::Trailer),
-            10 if name[0] | 32 == b'c' => (b"connection", Known::Connection),
-            10 => (b"keep-alive", Known::KeepAlive),
-            14 if name[0] | 32 == b'h' => (b"http2-settings", Known::Http2Settings),
-            14 => (b"content-length", Known::ContentLength),
-            16 => (b"proxy-connection", Known::ProxyConnection),
-            17 => (b"transfer-encoding", Known::TransferEncoding),
-            _ => return Known::Other,
-        };
-        if name.eq_ignore_ascii_case(known.0) { known.1 } else { Known::Other }
+        match name.len() {
+            2 if is(name, b"te") => Known::Te,
+            4 if is(name, b"host") => Known::Host,
+            4 if is(name, b"date") => Known::Date,
+            6 if is(name, b"expect") => Known::Expect,
+            6 if is(name, b"server") => Known::Server,
+            7 if is(name, b"upgrade") => Known::Upgrade,
+            7 if is(name, b"trailer") => Known::Trailer,
+            10 if is(name, b"connection") => Known::Connection,
+            10 if is(name, b"keep-alive") => Known::KeepAlive,
+            14 if is(name, b"http2-settings") => Known::Http2Settings,
+            14 if is(name, b"content-length") => Known::ContentLength,
+            16 if is(name, b"proxy-connection") => Known::ProxyConnection,
+            17 if is(name, b"transfer-encoding") => Known::TransferEncoding,
+            _ => Known::Other,
+        }
     }
 
     /// Fields that describe one connection and are never forwarded (RFC 9110 section 7.6.1).
@@ -77,6 +76,13 @@ impl Known {
     }
 }
 
+/// Equal but for case; `name` consists of token characters, `wanted` is in lower case. Without branches, since the
+/// length is known: this is asked for every field of every head.
+fn is<const N: usize>(name: &[u8], wanted: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    (0..N).fold(0, |differs, at| differs | ((name[at] | 0x20) ^ wanted[at])) == 0
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     pub name: Span,
@@ -92,6 +98,10 @@ pub struct Field {
 pub struct Head {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for each `Known` kind and each length (modulo 64) of the names there are or were: most questions are about
+    /// fields that are not there, and end here.
+    kinds: u16,
+    lengths: u64,
     pub method: Span,
     /// Path with query; empty for CONNECT.
     pub path: Span,
@@ -107,6 +117,8 @@ impl Head {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();
+        self.kinds = 0;
+        self.lengths = 0;
         self.method = Span::default();
         self.path = Span::default();
         self.authority = Span::default();
@@ -114,16 +126,25 @@ impl Head {
         self.status = 0;
     }
 
-    /// Takes over `raw` as the start of the byte store; parsers then add fields as spans of it.
+    /// Its buffers have been allocated.
+    pub fn has_room(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
+    /// It grew beyond what heads usually need.
+    pub fn is_huge(&self) -> bool {
+        self.bytes.capacity() > 16 * 1024
+    }
+
+    /// Takes over `raw` as the start of the byte store, for fields that were added as spans of it.
     pub fn load(&mut self, raw: &[u8]) {
-        self.clear();
+        self.bytes.clear();
         self.bytes.extend_from_slice(raw);
     }
 
-    /// Adds a field whose line lies in the loaded bytes.
-    pub fn push_line(&mut self, name: Span, value: Span, line: Span) {
-        let known = Known::of(self.slice(name));
-        self.fields.push(Field { name, value, line, known, removed: false });
+    /// Adds a field whose line lies in the bytes that are loaded, or will be.
+    pub fn push_line(&mut self, known: Known, name: Span, value: Span, line: Span) {
+        self.add(Field { name, value, line, known, removed: false });
     }
 
     /// Appends a field with bytes of its own.
@@ -131,7 +152,26 @@ impl Head {
         let known = Known::of(name);
         let name = self.store(name);
         let value = self.store(value);
-        self.fields.push(Field { name, value, line: Span::default(), known, removed: false });
+        self.add(Field { name, value, line: Span::default(), known, removed: false });
+    }
+
+    fn add(&mut self, field: Field) {
+        self.kinds |= 1 << field.known as u16;
+        self.lengths |= 1 << (field.name.len % 64);
+        self.fields.push(field);
+    }
+
+    /// False: no field is called so. True: perhaps one is.
+    fn may_have(&self, name: &[u8]) -> bool {
+        self.lengths & (1 << (name.len() % 64)) != 0
+    }
+
+    fn may_have_known(&self, known: Known) -> bool {
+        self.kinds & (1 << known as u16) != 0
+    }
+
+    fn is_called(&self, field: &Field, name: &[u8]) -> bool {
+        field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name)
     }
 
     /// Keeps `text` in the byte store.
@@ -207,37 +247,44 @@ impl Head {
 
     /// The first value of `name` (any case).
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.fields()
-            .find(|field| field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name))
-            .map(|field| self.slice(field.value))
+        if !self.may_have(name) {
+            return None;
+        }
+        self.fields().find(|field| self.is_called(field, name)).map(|field| self.slice(field.value))
     }
 
     /// All values of `name`, in order.
     pub fn all<'h, 'n>(&'h self, name: &'n [u8]) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
-        self.fields()
-            .filter(move |field| {
-                field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name)
-            })
+        let fields = if self.may_have(name) { &self.fields[..] } else { &[] };
+        fields
+            .iter()
+            .filter(move |field| !field.removed && self.is_called(field, name))
             .map(|field| self.slice(field.value))
     }
 
     pub fn get_known(&self, known: Known) -> Option<&[u8]> {
+        if !self.may_have_known(known) {
+            return None;
+        }
         self.fields().find(|field| field.known == known).map(|field| self.slice(field.value))
     }
 
     pub fn count_known(&self, known: Known) -> usize {
+        if !self.may_have_known(known) {
+            return 0;
+        }
         self.fields().filter(|field| field.known == known).count()
     }
 
     /// Removes every field called `name`; tells whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
         let mut found = false;
+        if !self.may_have(name) {
+            return found;
+        }
         for at in 0..self.fields.len() {
             let field = self.fields[at];
-            if !field.removed
-                && field.name.len as usize == name.len()
-                && self.slice(field.name).eq_ignore_ascii_case(name)
-            {
+            if !field.removed && self.is_called(&field, name) {
                 self.fields[at].removed = true;
                 found = true;
             }
@@ -246,8 +293,14 @@ impl Head {
     }
 
     pub fn remove_known(&mut self, known: Known) {
+        if self.may_have_known(known) {
+            self.remove_known_if(|other| other == known);
+        }
+    }
+
+    pub fn remove_known_if(&mut self, drop: impl Fn(Known) -> bool) {
         for field in &mut self.fields {
-            field.removed |= field.known == known;
+            field.removed |= drop(field.known);
         }
     }
 
@@ -263,10 +316,13 @@ impl Head {
 
     /// Replaces all values of `name` by one, in the place of the first.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        if !self.may_have(name) {
+            return self.push(name, value);
+        }
         let mut first = None;
         for at in 0..self.fields.len() {
             let field = self.fields[at];
-            if !field.removed && self.slice(field.name).eq_ignore_ascii_case(name) {
+            if !field.removed && self.is_called(&field, name) {
                 if first.is_none() {
                     first = Some(at);
                 } else {
@@ -287,9 +343,11 @@ impl Head {
 
     /// Is `token` in the comma-separated list of any field `name`? Case is ignored.
     pub fn has_token(&self, known: Known, token: &[u8]) -> bool {
-        self.fields()
-            .filter(|field| field.known == known)
-            .any(|field| tokens(self.slice(field.value)).any(|item| item.eq_ignore_ascii_case(token)))
+        self.may_have_known(known)
+            && self
+                .fields()
+                .filter(|field| field.known == known)
+                .any(|field| tokens(self.slice(field.value)).any(|item| item.eq_ignore_ascii_case(token)))
     }
 
     pub fn is_grpc(&self) -> bool {

@@ -3,6 +3,7 @@
 use model::Refusal;
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,13 @@ use std::time::Duration;
 pub struct ConnectionFacts {
     pub id: u64,
     /// The socket's peer.
+    pub peer: Option<SocketAddr>,
+    /// The same, or what a PROXY protocol header said.
     pub direct_remote: Option<SocketAddr>,
     /// The original destination when intercepted, else the local address.
     pub local: Option<SocketAddr>,
+    /// Where the client was going before it was redirected here, if it was.
+    pub original: Option<SocketAddr>,
     pub server_name: Box<str>,
     pub tls: Option<TlsFacts>,
     pub filter_chain: Box<str>,
@@ -71,13 +76,18 @@ pub struct StreamInfo {
     pub route_name: Box<str>,
     /// `%VIRTUAL_CLUSTER_NAME%`.
     pub virtual_cluster: Option<Arc<str>>,
-    pub cluster: Option<Arc<str>>,
-    pub upstream_host: Option<Arc<str>>,
+    /// Handles of one worker: taking one touches no counter that others share.
+    pub cluster: Option<Rc<str>>,
+    pub upstream_host: Option<Rc<str>>,
     pub upstream_local: Option<SocketAddr>,
     pub attempts: u32,
     /// A fault was injected that held the request back.
     pub delayed: bool,
     pub transport_failure: Option<Box<str>>,
+    /// Bytes without an HTTP protocol: a TCP connection.
+    pub raw: bool,
+    /// The last allowed attempt to connect failed.
+    pub attempts_exhausted: bool,
 }
 
 impl StreamInfo {
@@ -85,6 +95,7 @@ impl StreamInfo {
     pub fn flags(&self) -> Cow<'static, str> {
         let own = self.refusal.map(|refusal| refusal.explain().flag).filter(|flag| *flag != "-");
         match (self.delayed, own) {
+            (false, Some(own)) if self.attempts_exhausted => format!("{own},URX").into(),
             (false, own) => own.unwrap_or("-").into(),
             (true, None) => "DI".into(),
             (true, Some(own)) => format!("DI,{own}").into(),

@@ -51,8 +51,10 @@ mod tests {
         let info = StreamInfo { status: 404, refusal, ..StreamInfo::default() };
         let connection = ConnectionFacts {
             id: 1,
+            peer: None,
             direct_remote: None,
             local: None,
+            original: None,
             server_name: "".into(),
             tls: None,
             filter_chain: "".into(),

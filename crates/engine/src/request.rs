@@ -70,30 +70,32 @@ fn user_agent(manager: &HttpManager, head: &mut Head) {
 
 /// Fields that describe one connection only, including those that `Connection` names (RFC 9110 section 7.6.1).
 pub fn strip_hop_by_hop(head: &mut Head, keep_upgrade: bool) {
-    if head.count_known(Known::Connection) > 0 {
-        let named: Vec<Vec<u8>> = head
-            .all(b"connection")
-            .flat_map(tokens)
-            .filter(|token| !matches_any(token, &[b"close", b"keep-alive", b"upgrade", b"te"]))
-            .map(<[u8]>::to_vec)
-            .collect();
-        for name in named {
-            head.remove(&name);
+    if !head.fields().any(|field| field.known.hop_by_hop()) {
+        return;
+    }
+    let mut named = Vec::new();
+    for value in head.fields().filter(|field| field.known == Known::Connection).map(|field| head.slice(field.value)) {
+        // What nearly every head says names no field.
+        if !matches_any(value, &[b"keep-alive", b"close"]) {
+            named.extend(tokens(value).filter(|token| !matches_any(token, STANDARD_OPTIONS)).map(<[u8]>::to_vec));
         }
+    }
+    for name in named {
+        head.remove(&name);
     }
     let te_trailers = head.has_token(Known::Te, b"trailers");
-    for known in [Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::Te, Known::Http2Settings] {
-        if !(keep_upgrade && known == Known::Connection) {
-            head.remove_known(known);
-        }
-    }
+    head.remove_known_if(|known| match known {
+        Known::Connection | Known::Upgrade => !keep_upgrade,
+        Known::KeepAlive | Known::ProxyConnection | Known::Te | Known::Http2Settings => true,
+        _ => false,
+    });
     if te_trailers {
         head.push(b"te", b"trailers");
     }
-    if !keep_upgrade {
-        head.remove_known(Known::Upgrade);
-    }
 }
+
+/// Values of `Connection` that are no field names of one hop, or are dealt with apart.
+const STANDARD_OPTIONS: &[&[u8]] = &[b"close", b"keep-alive", b"upgrade", b"te"];
 
 fn matches_any(token: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|name| token.eq_ignore_ascii_case(name))

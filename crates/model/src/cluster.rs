@@ -2,7 +2,9 @@
 
 use crate::balance::Policy;
 use crate::endpoint::Assignment;
+use crate::health::HealthCheck;
 use crate::http::Http2Options;
+use crate::listener::ProxyVersion;
 use crate::tls::ClientTls;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +30,19 @@ pub struct Cluster {
     /// Longest duration of a request to this cluster; zero is any.
     pub max_stream_duration: Duration,
     pub outlier: Option<OutlierDetection>,
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// Endpoints without a result of a check count neither as healthy nor as unhealthy.
+    pub ignore_new_hosts_until_first_check: bool,
+    /// TCP connections to an endpoint that fails its check are closed at once.
+    pub close_connections_on_health_failure: bool,
+    /// An endpoint that discovery drops goes at once, though its checks succeed.
+    pub ignore_health_on_host_removal: bool,
     /// Upstream HTTP connection without requests; zero disables.
     pub idle_timeout: Duration,
     /// Zero: unlimited.
     pub max_requests_per_connection: u32,
     pub tcp_keepalive: Option<TcpKeepalive>,
+    pub connections: Connections,
     /// Connections to an endpoint that leaves the cluster are closed at once.
     pub close_connections_on_host_removal: bool,
     /// Bytes.
@@ -59,14 +69,41 @@ impl Cluster {
             max_connections_per_host: None,
             max_stream_duration: Duration::ZERO,
             outlier: None,
+            health_check: None,
+            ignore_new_hosts_until_first_check: false,
+            close_connections_on_health_failure: false,
+            ignore_health_on_host_removal: false,
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: 0,
             tcp_keepalive: None,
+            connections: Connections::default(),
             close_connections_on_host_removal: false,
             buffer_limit: 1 << 20,
             panic_threshold: 50.0,
             hash: 0,
         }
+    }
+}
+
+impl Cluster {
+    /// The PROXY protocol header of the transport with this index.
+    pub fn proxy_protocol(&self, transport_index: usize) -> Option<ProxyVersion> {
+        match transport_index {
+            0 => self.connections.proxy_protocol,
+            index => self.tls_matches.get(index - 1).and_then(|entry| entry.proxy_protocol),
+        }
+    }
+
+    /// Some transport begins with a PROXY protocol header: connections belong to one client each.
+    pub fn speaks_for_clients(&self) -> bool {
+        (0..=self.tls_matches.len()).any(|index| self.proxy_protocol(index).is_some())
+    }
+
+    /// Of the transports (the cluster's own, then one per entry of `tls_matches`) the one for an endpoint with this
+    /// metadata: the first match it satisfies.
+    pub fn transport_index(&self, socket_match: &[(Box<str>, Box<str>)]) -> usize {
+        let satisfied = |entry: &TlsMatch| entry.criteria.iter().all(|wanted| socket_match.contains(wanted));
+        self.tls_matches.iter().position(satisfied).map_or(0, |index| index + 1)
     }
 }
 
@@ -78,19 +115,81 @@ pub enum Discovery {
         assignment: Arc<Assignment>,
         dns: DnsOptions,
     },
+    /// Resolved by name; all addresses found are one endpoint.
+    LogicalDns {
+        assignment: Arc<Assignment>,
+        dns: DnsOptions,
+    },
     /// EDS; looked up by this name in `Snapshot::assignments`.
     Eds(Arc<str>),
+    /// Where the connection was going before it was redirected here.
+    OriginalDst(OriginalDst),
+    /// Other clusters, in order of preference.
+    Aggregate(Vec<Arc<str>>),
+}
+
+impl Discovery {
+    /// What is to be resolved, and how.
+    pub fn dns(&self) -> Option<(&Arc<Assignment>, &DnsOptions)> {
+        match self {
+            Discovery::StrictDns { assignment, dns } | Discovery::LogicalDns { assignment, dns } => {
+                Some((assignment, dns))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `OriginalDstLbConfig` and `cleanup_interval`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginalDst {
+    /// Lower case; a request field that names the destination instead.
+    pub header: Option<Box<str>>,
+    /// Instead of the destination's own port.
+    pub port: Option<u16>,
+    /// Destinations that nobody used for this long are forgotten.
+    pub cleanup: Duration,
+}
+
+/// How connections to endpoints are made and kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connections {
+    /// Source addresses (`upstream_bind_config`); the first of the endpoint's family is taken.
+    pub bind: Vec<std::net::SocketAddr>,
+    pub eyeballs: Eyeballs,
+    /// The header that the cluster's own transport begins with.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// A connection this old takes no more requests; zero: any age.
+    pub max_duration: Duration,
+    /// Connections per request under way that are kept ready (`per_upstream_preconnect_ratio`); below 1: just those
+    /// that are needed.
+    pub preconnect: f64,
+}
+
+/// `HappyEyeballsConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eyeballs {
+    /// `None`: the family of the first address.
+    pub v6_first: Option<bool>,
+    /// Addresses of the first family that are tried before one of the other; zero is one.
+    pub first_count: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsOptions {
     pub refresh: Duration,
     pub respect_ttl: bool,
+    /// Shortest time between questions where TTLs count; zero: any.
+    pub min_refresh: Duration,
+    /// Each wait grows by a random time below this.
+    pub jitter: Duration,
     pub family: DnsFamily,
     /// `host:port` of resolvers; empty means the system's.
     pub resolvers: Vec<std::net::SocketAddr>,
     pub failure_base: Duration,
     pub failure_max: Duration,
+    /// The start waits for the first answer (`wait_for_warm_on_init`).
+    pub wait_at_start: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +220,7 @@ pub struct TlsMatch {
     pub criteria: Vec<(Box<str>, Box<str>)>,
     /// `None` is plaintext.
     pub tls: Option<Arc<ClientTls>>,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// Circuit breaker thresholds of one priority.

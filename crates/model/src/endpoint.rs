@@ -1,6 +1,7 @@
 //! Endpoints (`endpoint.v3.ClusterLoadAssignment`).
 
 use crate::address::{Address, HostPort};
+use crate::health::EndpointCheck;
 use std::sync::Arc;
 
 /// All endpoints of a cluster, by locality and priority.
@@ -30,10 +31,13 @@ pub struct Locality {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     pub target: EndpointTarget,
+    /// Tried when the first address does not answer soon (`additional_addresses`).
+    pub more_addresses: Vec<std::net::SocketAddr>,
     /// At least 1.
     pub weight: u32,
     pub health: Health,
     pub hostname: Box<str>,
+    pub check: EndpointCheck,
     /// `filter_metadata["envoy.lb"]`, for subsets: key and JSON value.
     pub lb_metadata: Vec<(Box<str>, Box<str>)>,
     /// `filter_metadata["envoy.transport_socket_match"]`: key and JSON value.

@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLog;
 use crate::address::Address;
+use crate::cluster::TcpKeepalive;
 use crate::http::HttpManager;
 use crate::tls::ServerTls;
 use ipnet::IpNet;
@@ -25,13 +26,47 @@ pub struct Listener {
     /// `original_dst` listener filter or `use_original_dst`.
     pub original_dst: bool,
     pub listener_filters_timeout: Duration,
+    /// When time is up the connection goes on with what is known, instead of ending.
+    pub continue_on_filters_timeout: bool,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Of accepted connections.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// Bytes buffered per connection before reading stops.
     pub buffer_limit: usize,
+    /// The process's limit of connections does not hold here.
+    pub ignore_global_limit: bool,
+    /// Nothing is shed here.
+    pub bypass_overload: bool,
     pub reuse_port: bool,
     pub backlog: u32,
     pub access_logs: Vec<Arc<AccessLog>>,
     /// Identifies the configuration: an unchanged hash leaves the listener alone.
     pub hash: u64,
+}
+
+/// The `proxy_protocol` listener filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Connections without a header are served too.
+    pub optional: bool,
+    pub v1: bool,
+    pub v2: bool,
+}
+
+impl ProxyProtocol {
+    pub fn takes(&self, version: ProxyVersion) -> bool {
+        match version {
+            ProxyVersion::V1 => self.v1,
+            ProxyVersion::V2 => self.v2,
+        }
+    }
+}
+
+/// Of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Debug)]
@@ -84,7 +119,13 @@ pub struct TcpProxy {
     pub target: TcpTarget,
     /// Zero disables.
     pub idle_timeout: Duration,
+    /// Of the downstream connection; zero is any.
+    pub max_duration: Duration,
+    /// Percent by which `max_duration` is at random longer, at most.
+    pub duration_jitter: f64,
     pub max_connect_attempts: u32,
+    /// First and longest wait between attempts to connect; `None`: at once.
+    pub connect_back_off: Option<(Duration, Duration)>,
     pub access_logs: Vec<Arc<AccessLog>>,
 }
 
@@ -100,6 +141,9 @@ pub struct ConnectionInfo<'a> {
     /// The original destination: after interception, the address the client dialled.
     pub destination_ip: IpAddr,
     pub destination_port: u16,
+    /// The socket's peer.
+    pub direct_source_ip: IpAddr,
+    /// The same, or what a PROXY protocol header said.
     pub source_ip: IpAddr,
     pub source_port: u16,
     /// From the ClientHello, lower case; empty if none.

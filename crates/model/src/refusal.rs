@@ -51,8 +51,8 @@ pub enum Refusal {
     ClientUnknown(u16),
     /// The downstream went away before the response.
     DownstreamGone,
-    /// The proxy is shutting down and takes no more work.
-    Draining,
+    /// The overload manager takes no more requests.
+    Overloaded,
 }
 
 /// Which filter refused, with the status that is configured.
@@ -286,7 +286,7 @@ impl Refusal {
             R::Denied(denied) => denied.row(),
             R::ClientUnknown(status) => client_unknown(status),
             R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
-            R::Draining => (503, 14, "OM", "draining", "destination_unavailable", "", Mesh),
+            R::Overloaded => (503, 14, "OM", "overload", "destination_unavailable", "envoy overloaded", Mesh),
         };
         Explanation { http, grpc, flag, details, proxy_status, body, side }
     }

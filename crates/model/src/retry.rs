@@ -56,7 +56,8 @@ pub struct RetryOn {
     pub grpc_internal: bool,
     pub grpc_resource_exhausted: bool,
     pub grpc_unavailable: bool,
-    /// `reset-if-idempotent`: a reset is retried when the method is idempotent (RFC 9110 section 9.2.2). Ripstop's own.
+    /// `reset-if-idempotent`: a reset is retried when the method is idempotent (RFC 9110 section 9.2.2), also one behind
+    /// the next proxy, as its `Proxy-Status` tells. Ripstop's own.
     pub reset_if_idempotent: bool,
 }
 

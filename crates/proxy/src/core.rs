@@ -1,8 +1,9 @@
 //! The configuration side of a proxy: what was accepted, what of it is published, and how far start-up has come.
 
 use crate::agent::Secrets;
+use crate::health::{Effect, Health, Report};
 use crate::publish::Publisher;
-use crate::state::adopt::dns_key;
+use crate::state::adopt::{discovered, dns_key, settled_key};
 use model::Snapshot;
 use model::endpoint::Assignment;
 use serde_json::Value;
@@ -87,13 +88,20 @@ pub struct Core {
     pub publisher: Publisher,
     bootstrap: Vec<u8>,
     resolved: BTreeMap<Arc<str>, Arc<Assignment>>,
+    health: Health,
     /// Where what was accepted is kept for a start without the control plane.
     last_good: Option<PathBuf>,
 }
 
 impl Core {
-    pub fn new(resources: Resources, publisher: Publisher, bootstrap: Vec<u8>, last_good: Option<PathBuf>) -> Self {
-        Core { resources, publisher, bootstrap, resolved: BTreeMap::new(), last_good }
+    pub fn new(
+        resources: Resources,
+        publisher: Publisher,
+        health: Health,
+        bootstrap: Vec<u8>,
+        last_good: Option<PathBuf>,
+    ) -> Self {
+        Core { resources, publisher, health, bootstrap, resolved: BTreeMap::new(), last_good }
     }
 
     pub fn bootstrap_bytes(&self) -> &[u8] {
@@ -113,11 +121,52 @@ impl Core {
     pub fn publish(&mut self) -> Vec<crate::publish::ListenError> {
         let snapshot = self.resources.snapshot();
         let snapshot = self.complete(&snapshot);
+        let snapshot = self.settle(snapshot);
         let errors = self.publisher.publish(&snapshot);
+        self.health.follow(&snapshot, self.publisher.transports());
+        self.publisher.set_health(self.health.table().clone());
         for error in &errors {
             tracing::error!("{error}");
         }
         errors
+    }
+
+    /// Starts the health checks of what is to be published; true when some endpoint has no result yet.
+    pub fn start_checks(&mut self) -> bool {
+        let snapshot = self.complete_snapshot();
+        let transports = self.publisher.prepare(&snapshot);
+        self.health.follow(&snapshot, &transports);
+        self.publisher.set_health(self.health.table().clone());
+        self.health.pending()
+    }
+
+    /// Takes over what a health check found; true while some endpoint has no result yet.
+    pub fn note_health(&mut self, report: Report) -> bool {
+        match self.health.note(report) {
+            Effect::Nothing => {}
+            Effect::Health => self.publisher.publish_health(self.health.table().clone()),
+            Effect::Membership => {
+                self.publish();
+            }
+        }
+        self.health.pending()
+    }
+
+    /// Adds the endpoints that discovery dropped and that are still well.
+    fn settle(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.health.prune(&snapshot);
+        let mut kept = Vec::new();
+        for (name, cluster) in snapshot.clusters.iter().filter(|(_, cluster)| cluster.health_check.is_some()) {
+            let fresh = discovered(&snapshot, cluster);
+            let settled = fresh.and_then(|fresh| self.health.settle(cluster, &fresh));
+            kept.extend(settled.map(|settled| (settled_key(name), settled)));
+        }
+        if kept.is_empty() {
+            return snapshot;
+        }
+        let mut full = (*snapshot).clone();
+        full.assignments.extend(kept);
+        Arc::new(full)
     }
 
     /// The snapshot with what this process adds to it.

@@ -1,68 +1,151 @@
-//! Resolves the hosts of STRICT_DNS clusters, again and again, and keeps the last good answer.
+//! Resolves the hosts of STRICT_DNS and LOGICAL_DNS clusters, again and again, and keeps the last good answers.
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
-use model::Address;
+use model::address::{Address, HostPort};
 use model::cluster::{DnsFamily, DnsOptions};
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, LocalityEndpoints};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// TTLs are held between these.
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Resolved endpoints, and when to ask again.
-pub struct Resolved {
-    pub assignment: Assignment,
-    pub again_in: Duration,
+/// The names of one cluster.
+pub struct Names {
+    cluster: Arc<str>,
+    wanted: Arc<Assignment>,
+    options: DnsOptions,
+    /// All addresses of a name are one endpoint.
+    logical: bool,
+    known: HashMap<HostPort, Vec<SocketAddr>>,
 }
 
-/// Resolves every name in `wanted`; a name that cannot be resolved is an error for the whole.
-pub async fn resolve(wanted: &Assignment, options: &DnsOptions) -> Result<Resolved, String> {
-    let mut found = Assignment { localities: Vec::new(), overprovisioning_factor: wanted.overprovisioning_factor };
-    let mut again_in = options.refresh;
-    for locality in &wanted.localities {
-        let mut endpoints = Vec::new();
-        for endpoint in &locality.endpoints {
-            let (addresses, ttl) = addresses(endpoint, options).await?;
-            if options.respect_ttl {
-                again_in = again_in.min(ttl.clamp(SHORTEST, LONGEST));
+/// What one name's question gave.
+enum Answer {
+    /// And how long it holds.
+    Addresses(Vec<SocketAddr>, Duration),
+    Failed(String),
+}
+
+impl Names {
+    pub fn new(cluster: Arc<str>, wanted: Arc<Assignment>, options: DnsOptions, logical: bool) -> Self {
+        Names { cluster, wanted, options, logical, known: HashMap::new() }
+    }
+
+    /// Sends what was found, and again whenever it changes.
+    pub async fn keep_resolving(mut self, found: mpsc::Sender<(Arc<str>, Assignment)>) {
+        let mut backoff = kit::Backoff::new(self.options.failure_base, self.options.failure_max);
+        let mut last: Option<Assignment> = None;
+        loop {
+            let again_in = self.ask().await;
+            let assignment = self.assignment();
+            if last.as_ref() != Some(&assignment) {
+                last = Some(assignment.clone());
+                if found.send((self.cluster.clone(), assignment)).await.is_err() {
+                    return;
+                }
             }
-            for address in addresses {
-                endpoints.push(Arc::new(Endpoint {
-                    target: EndpointTarget::Address(address),
-                    hostname: hostname(endpoint),
-                    ..(**endpoint).clone()
-                }));
+            let wait = match again_in {
+                Some(wait) => {
+                    backoff.reset();
+                    wait + self.options.jitter.mul_f64(fastrand::f64())
+                }
+                None => backoff.next(fastrand::f64().max(0.2)),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Asks for every name; when to ask again, or `None` if one could not be resolved. Its last answer stays.
+    async fn ask(&mut self) -> Option<Duration> {
+        let mut again_in = None;
+        let mut failed = false;
+        let names: Vec<HostPort> = self.wanted.endpoints().filter_map(|endpoint| name_of(endpoint).cloned()).collect();
+        for name in names {
+            match lookup(&name, &self.options).await {
+                Answer::Addresses(addresses, ttl) => {
+                    self.known.insert(name, addresses);
+                    again_in = Some(again_in.map_or(ttl, |known: Duration| known.min(ttl)));
+                }
+                Answer::Failed(error) => {
+                    tracing::warn!(cluster = %self.cluster, %error, "a name cannot be resolved; its last answer stays");
+                    failed = true;
+                }
             }
         }
-        found.localities.push(LocalityEndpoints { endpoints, ..locality.clone() });
+        if failed {
+            return None;
+        }
+        // A TTL of zero says nothing about when to ask again.
+        let ttl = again_in.filter(|ttl| self.options.respect_ttl && !ttl.is_zero());
+        let ttl = ttl.map(|ttl| ttl.clamp(SHORTEST, LONGEST).max(self.options.min_refresh));
+        Some(ttl.unwrap_or(self.options.refresh))
     }
-    Ok(Resolved { assignment: found, again_in })
+
+    fn assignment(&self) -> Assignment {
+        let localities = self.wanted.localities.iter().map(|locality| LocalityEndpoints {
+            endpoints: locality.endpoints.iter().flat_map(|endpoint| self.resolved(endpoint)).collect(),
+            ..locality.clone()
+        });
+        let overprovisioning_factor = self.wanted.overprovisioning_factor;
+        Assignment { localities: localities.collect(), overprovisioning_factor }
+    }
+
+    fn resolved(&self, endpoint: &Arc<Endpoint>) -> Vec<Arc<Endpoint>> {
+        let Some(name) = name_of(endpoint) else { return vec![endpoint.clone()] };
+        let addresses = self.known.get(name).map(Vec::as_slice).unwrap_or_default();
+        let hostname: Box<str> =
+            if endpoint.hostname.is_empty() { name.host.as_str().into() } else { endpoint.hostname.clone() };
+        let at = |address: SocketAddr, more: &[SocketAddr]| {
+            Arc::new(Endpoint {
+                target: EndpointTarget::Address(Address::Tcp(address)),
+                more_addresses: more.to_vec(),
+                hostname: hostname.clone(),
+                ..(**endpoint).clone()
+            })
+        };
+        match (addresses, self.logical) {
+            ([first, more @ ..], true) => vec![at(*first, more)],
+            (all, _) => all.iter().map(|address| at(*address, &[])).collect(),
+        }
+    }
 }
 
-fn hostname(endpoint: &Endpoint) -> Box<str> {
+fn name_of(endpoint: &Endpoint) -> Option<&HostPort> {
     match &endpoint.target {
-        EndpointTarget::Name(name) if endpoint.hostname.is_empty() => name.host.as_str().into(),
-        _ => endpoint.hostname.clone(),
+        EndpointTarget::Name(name) => Some(name),
+        EndpointTarget::Address(_) => None,
     }
 }
 
-async fn addresses(endpoint: &Endpoint, options: &DnsOptions) -> Result<(Vec<Address>, Duration), String> {
-    let name = match &endpoint.target {
-        EndpointTarget::Address(address) => return Ok((vec![address.clone()], LONGEST)),
-        EndpointTarget::Name(name) => name,
-    };
+/// The addresses of a name, each once. A name that does not exist has none (as in Envoy); that is an answer too.
+async fn lookup(name: &HostPort, options: &DnsOptions) -> Answer {
     if let Ok(ip) = name.host.parse::<IpAddr>() {
-        return Ok((vec![Address::Tcp(SocketAddr::new(ip, name.port))], LONGEST));
+        return Answer::Addresses(vec![SocketAddr::new(ip, name.port)], LONGEST);
     }
-    let resolver = resolver(options)?;
-    let answer = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| format!("{}: {error}", name.host))?;
-    let ttl = answer.as_lookup().valid_until().saturating_duration_since(Instant::now());
-    let addresses = answer.iter().map(|ip| Address::Tcp(SocketAddr::new(ip, name.port)));
-    Ok((addresses.collect(), ttl))
+    let resolver = match resolver(options) {
+        Ok(resolver) => resolver,
+        Err(error) => return Answer::Failed(error),
+    };
+    match resolver.lookup_ip(name.host.as_str()).await {
+        Ok(answer) => {
+            let ttl = answer.as_lookup().valid_until().saturating_duration_since(Instant::now());
+            let mut addresses: Vec<SocketAddr> = Vec::new();
+            for address in answer.iter().map(|ip| SocketAddr::new(ip, name.port)) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+            Answer::Addresses(addresses, ttl)
+        }
+        Err(error) if error.is_no_records_found() => Answer::Addresses(Vec::new(), Duration::ZERO),
+        Err(error) => Answer::Failed(format!("{}: {error}", name.host)),
+    }
 }
 
 fn resolver(options: &DnsOptions) -> Result<TokioResolver, String> {
@@ -108,31 +191,58 @@ mod tests {
         server.send_to(&answer, client).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn asks_the_configured_resolver() {
-        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let options = DnsOptions {
-            refresh: Duration::from_secs(5),
-            respect_ttl: true,
-            family: DnsFamily::V4Only,
-            resolvers: vec![server.local_addr().unwrap()],
-            failure_base: Duration::from_secs(1),
-            failure_max: Duration::from_secs(1),
-        };
+    fn names(options: DnsOptions, logical: bool) -> Names {
         let endpoint = Endpoint {
             target: EndpointTarget::Name(HostPort { host: "orders.test.".into(), port: 80 }),
+            more_addresses: Vec::new(),
             weight: 1,
             health: Default::default(),
             hostname: "".into(),
+            check: Default::default(),
             lb_metadata: Vec::new(),
             socket_match: Vec::new(),
         };
         let localities = vec![LocalityEndpoints { endpoints: vec![Arc::new(endpoint)], ..Default::default() }];
-        let wanted = Assignment { localities, overprovisioning_factor: 140 };
-        let (resolved, ()) = tokio::join!(resolve(&wanted, &options), answer_once(server));
-        let resolved = resolved.unwrap();
-        let found: Vec<_> = resolved.assignment.endpoints().map(|endpoint| endpoint.target.clone()).collect();
+        Names::new("orders".into(), Arc::new(Assignment { localities, overprovisioning_factor: 140 }), options, logical)
+    }
+
+    fn options(resolvers: Vec<SocketAddr>) -> DnsOptions {
+        DnsOptions {
+            refresh: Duration::from_secs(5),
+            respect_ttl: true,
+            min_refresh: Duration::ZERO,
+            jitter: Duration::ZERO,
+            family: DnsFamily::V4Only,
+            resolvers,
+            failure_base: Duration::from_secs(1),
+            failure_max: Duration::from_secs(1),
+            wait_at_start: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn asks_the_configured_resolver_and_respects_the_ttl() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut names = names(options(vec![server.local_addr().unwrap()]), false);
+        let (again_in, ()) = tokio::join!(names.ask(), answer_once(server));
+        let found = names.assignment();
+        let found: Vec<_> = found.endpoints().map(|endpoint| endpoint.target.clone()).collect();
         assert_eq!(found, [EndpointTarget::Address(Address::Tcp("192.0.2.7:80".parse().unwrap()))]);
-        assert_eq!(resolved.again_in, options.refresh);
+        let again_in = again_in.expect("no failure");
+        assert!((29..=30).contains(&again_in.as_secs()), "{again_in:?}");
+    }
+
+    #[test]
+    fn all_addresses_are_one_logical_endpoint() {
+        let all: Vec<SocketAddr> = ["192.0.2.1:80", "192.0.2.2:80"].map(|text| text.parse().unwrap()).into();
+        for (logical, endpoints) in [(true, 1), (false, 2)] {
+            let mut names = names(options(Vec::new()), logical);
+            names.known.insert(HostPort { host: "orders.test.".into(), port: 80 }, all.clone());
+            let found = names.assignment();
+            assert_eq!(found.endpoints().count(), endpoints);
+            let first = found.endpoints().next().unwrap();
+            assert_eq!(first.more_addresses, if logical { all[1..].to_vec() } else { Vec::new() });
+            assert_eq!(&*first.hostname, "orders.test.");
+        }
     }
 }

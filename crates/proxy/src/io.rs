@@ -14,6 +14,15 @@ pub struct Socket {
     kind: Kind,
     prefix: Vec<u8>,
     served: usize,
+    /// Read as much as there is, more than was asked for.
+    ahead: bool,
+}
+
+/// Bytes that are read ahead at once.
+const AHEAD: usize = 32 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 enum Kind {
@@ -23,11 +32,11 @@ enum Kind {
 
 impl Socket {
     pub fn tcp(stream: TcpStream) -> Self {
-        Socket { kind: Kind::Tcp(stream), prefix: Vec::new(), served: 0 }
+        Socket { kind: Kind::Tcp(stream), prefix: Vec::new(), served: 0, ahead: false }
     }
 
     pub fn unix(stream: UnixStream) -> Self {
-        Socket { kind: Kind::Unix(stream), prefix: Vec::new(), served: 0 }
+        Socket { kind: Kind::Unix(stream), prefix: Vec::new(), served: 0, ahead: false }
     }
 
     pub fn as_tcp(&self) -> Option<&TcpStream> {
@@ -35,6 +44,27 @@ impl Socket {
             Kind::Tcp(stream) => Some(stream),
             Kind::Unix(_) => None,
         }
+    }
+
+    /// For a reader that asks for little at a time, as TLS does: one system call brings what several would.
+    pub fn read_ahead(mut self) -> Self {
+        self.ahead = true;
+        self
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(AHEAD, 0);
+            let mut all = ReadBuf::new(scratch);
+            let read = self.kind.poll_read(cx, &mut all);
+            let filled = all.filled();
+            let now = filled.len().min(buf.remaining());
+            buf.put_slice(&filled[..now]);
+            if filled.len() > now {
+                self.unread(filled[now..].to_vec());
+            }
+            read
+        })
     }
 
     /// Puts `bytes` back: they are read before anything else.
@@ -56,7 +86,16 @@ impl AsyncRead for Socket {
             }
             return Poll::Ready(Ok(()));
         }
-        match &mut self.kind {
+        if self.ahead {
+            return self.poll_ahead(cx, buf);
+        }
+        self.kind.poll_read(cx, buf)
+    }
+}
+
+impl Kind {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -99,6 +138,14 @@ impl Io {
             Io::Plain(socket) => socket,
             Io::Server(stream) => stream.get_ref().0,
             Io::Client(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// The TCP socket, where nothing stands between it and the bytes.
+    pub fn plain_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Io::Plain(socket) if socket.served == socket.prefix.len() => socket.as_tcp(),
+            _ => None,
         }
     }
 
@@ -166,6 +213,14 @@ impl SharedIo {
         look(&self.0.borrow())
     }
 
+    /// The peer will see a reset instead of an end.
+    pub fn reset_on_close(&self) {
+        if let Some(tcp) = self.0.borrow().socket().as_tcp() {
+            // Without it the peer just sees the end.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Reads at most `space.len()` bytes; 0 is the end.
     pub fn poll_read(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(space);
@@ -174,6 +229,10 @@ impl SharedIo {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    pub fn poll_read_buf(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
     }
 
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

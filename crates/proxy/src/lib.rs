@@ -5,11 +5,13 @@
 pub mod process;
 pub mod xds;
 pub mod admin;
+pub mod overload;
 pub mod core;
 pub mod agent;
 pub mod grpc;
 pub mod publish;
 pub mod worker;
+pub mod health;
 pub mod dns;
 pub mod flow;
 pub mod tcp;
@@ -20,3 +22,4 @@ pub mod accept;
 pub mod tls;
 pub mod telemetry;
 pub mod io;
+pub mod clock;

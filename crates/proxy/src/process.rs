@@ -7,6 +7,8 @@ use crate::admin::Admin;
 use crate::agent::{self, Secrets};
 use crate::core::{Configuration, Core, Lifecycle};
 use crate::dns;
+use crate::health::{Health, Report};
+use crate::overload;
 use crate::publish::Publisher;
 use crate::telemetry::Registry;
 use crate::xds;
@@ -27,6 +29,7 @@ use wire::resources::Resources;
 /// Listeners wait this long for names to be resolved and for the control plane's first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 const FIRST_NAMES: Duration = Duration::from_secs(5);
+const FIRST_CHECKS: Duration = Duration::from_secs(15);
 /// How often files behind certificates and resources are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ pub struct Options {
     /// Where to keep what was accepted, for a start without the control plane.
     pub state: Option<PathBuf>,
     pub command_line: Vec<(String, String)>,
+    /// Gives unused memory back to the system.
+    pub shrink: overload::Shrink,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +71,12 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         let _ = std::fs::create_dir_all(dir);
     }
     let resources = Resources::new(&bootstrap);
-    let core = Arc::new(Mutex::new(Core::new(resources, publisher, bootstrap.raw.clone(), last_good)));
+    let (reports, checks) = mpsc::unbounded_channel();
+    let health = Health::new(registry.clone(), reports);
+    let core = Arc::new(Mutex::new(Core::new(resources, publisher, health, bootstrap.raw.clone(), last_good)));
     let lifecycle: Arc<Lifecycle> = Arc::default();
     let quit: Arc<Notify> = Arc::default();
+    let figures = overload::Figures::default();
     let admin = Admin {
         core: core.clone(),
         registry,
@@ -77,12 +85,18 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         concurrency: options.concurrency,
         command_line: options.command_line.clone(),
         quit: quit.clone(),
+        overload: figures.clone(),
         failed: AtomicBool::new(false),
     };
     let mut tasks = tokio::task::JoinSet::new();
     serve_admin(&bootstrap, admin, &mut tasks).await?;
     let process = Process(Configuration { core: core.clone(), lifecycle: lifecycle.clone() });
-    process.start(bootstrap, &options, &mut tasks).await?;
+    if let Some(config) = bootstrap.overload.clone() {
+        let mut manager = overload::Manager::new(config, figures, options.shrink, options.concurrency.max(1));
+        manager.look(&process.0, true).await;
+        tasks.spawn(manager.run(process.0.clone()));
+    }
+    process.start(bootstrap, &options, checks, &mut tasks).await?;
     let quit = quit.notified();
     tokio::pin!(stop, quit);
     tokio::select! {
@@ -125,6 +139,7 @@ impl Process {
         &self,
         bootstrap: Bootstrap,
         options: &Options,
+        mut checks: mpsc::UnboundedReceiver<Report>,
         tasks: &mut tokio::task::JoinSet<()>,
     ) -> Result<(), StartError> {
         let (names, mut resolved) = mpsc::channel(16);
@@ -138,6 +153,7 @@ impl Process {
         let has_control_plane = bootstrap.dynamic.ads.is_some();
         let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks);
         let answered = has_control_plane && self.first_answer(&mut first).await;
+        self.first_checks(&mut checks).await;
         let errors = {
             let mut core = self.0.core.lock().await;
             let errors = core.publish();
@@ -153,7 +169,7 @@ impl Process {
         }
         self.0.lifecycle.set_live();
         let following = Process(self.0.clone());
-        tasks.spawn(async move { following.follow(resolvers, resolved, secrets).await });
+        tasks.spawn(async move { following.follow(resolvers, resolved, secrets, checks).await });
         Ok(())
     }
 
@@ -167,6 +183,19 @@ impl Process {
             }
         };
         let _ = tokio::time::timeout(FIRST_NAMES, wait).await;
+    }
+
+    /// Waits until every endpoint with health checks has had its first, within reason.
+    async fn first_checks(&self, checks: &mut mpsc::UnboundedReceiver<Report>) {
+        let mut pending = self.0.core.lock().await.start_checks();
+        let wait = async {
+            while pending && let Some(report) = checks.recv().await {
+                pending = self.0.core.lock().await.note_health(report);
+            }
+        };
+        if tokio::time::timeout(FIRST_CHECKS, wait).await.is_err() {
+            tracing::warn!("some endpoint's first health check takes long; going on without its result");
+        }
     }
 
     fn start_agent(&self, options: &Options, tasks: &mut tokio::task::JoinSet<()>) -> Option<mpsc::Receiver<Secrets>> {
@@ -207,6 +236,7 @@ impl Process {
         mut resolvers: Resolvers,
         mut resolved: mpsc::Receiver<(Arc<str>, Assignment)>,
         mut secrets: Option<mpsc::Receiver<Secrets>>,
+        mut checks: mpsc::UnboundedReceiver<Report>,
     ) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -220,6 +250,9 @@ impl Process {
                 Some(fresh) = next_secrets(&mut secrets) => {
                     self.0.core.lock().await.set_local_secrets(fresh);
                     self.0.publish().await;
+                }
+                Some(report) = checks.recv() => {
+                    self.0.core.lock().await.note_health(report);
                 }
                 _ = looks.tick() => {
                     let mut core = self.0.core.lock().await;
@@ -242,14 +275,14 @@ async fn next_secrets(secrets: &mut Option<mpsc::Receiver<Secrets>>) -> Option<S
     }
 }
 
-/// One task per STRICT_DNS cluster.
+/// One task per cluster whose endpoints are names.
 struct Resolvers {
     running: HashMap<Arc<str>, (u64, tokio::task::JoinHandle<()>)>,
     names: mpsc::Sender<(Arc<str>, Assignment)>,
 }
 
 impl Resolvers {
-    /// Starts and stops tasks so that they fit the snapshot; returns how many were started.
+    /// Starts and stops tasks so that they fit the snapshot; returns how many were started that the start waits for.
     fn follow(&mut self, snapshot: &model::Snapshot) -> usize {
         self.running.retain(|name, (hash, task)| {
             let stays = snapshot.clusters.get(name).is_some_and(|cluster| cluster.hash == *hash);
@@ -260,42 +293,16 @@ impl Resolvers {
         });
         let mut started = 0;
         for (name, cluster) in &snapshot.clusters {
-            let Discovery::StrictDns { assignment, dns } = &cluster.discovery else { continue };
+            let Some((assignment, options)) = cluster.discovery.dns() else { continue };
             if self.running.contains_key(name) {
                 continue;
             }
-            started += 1;
-            let task = tokio::spawn(keep_resolving(name.clone(), assignment.clone(), dns.clone(), self.names.clone()));
+            started += usize::from(options.wait_at_start);
+            let logical = matches!(cluster.discovery, Discovery::LogicalDns { .. });
+            let names = dns::Names::new(name.clone(), assignment.clone(), options.clone(), logical);
+            let task = tokio::spawn(names.keep_resolving(self.names.clone()));
             self.running.insert(name.clone(), (cluster.hash, task));
         }
         started
-    }
-}
-
-async fn keep_resolving(
-    cluster: Arc<str>,
-    wanted: Arc<Assignment>,
-    options: model::cluster::DnsOptions,
-    names: mpsc::Sender<(Arc<str>, Assignment)>,
-) {
-    let mut backoff = kit::Backoff::new(options.failure_base, options.failure_max);
-    let mut last: Option<Assignment> = None;
-    loop {
-        match dns::resolve(&wanted, &options).await {
-            Ok(found) => {
-                backoff.reset();
-                if last.as_ref() != Some(&found.assignment) {
-                    last = Some(found.assignment.clone());
-                    if names.send((cluster.clone(), found.assignment)).await.is_err() {
-                        return;
-                    }
-                }
-                tokio::time::sleep(found.again_in).await;
-            }
-            Err(error) => {
-                tracing::warn!(%cluster, %error, "names cannot be resolved; the last answer stays");
-                tokio::time::sleep(backoff.next(fastrand::f64().max(0.2))).await;
-            }
-        }
     }
 }

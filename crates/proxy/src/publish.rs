@@ -2,9 +2,11 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::shed::Shed;
 use crate::telemetry::Registry;
-use crate::tls::prepare::Preparer;
+use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
+use model::health::HealthTable;
 use model::listener::Listener;
 use model::{Address, Snapshot};
 use std::collections::HashMap;
@@ -38,6 +40,8 @@ pub struct Publisher {
     preparer: Preparer,
     listening: HashMap<Arc<str>, Listening>,
     current: Arc<Snapshot>,
+    transports: Arc<Transports>,
+    health: Arc<HealthTable>,
 }
 
 impl Publisher {
@@ -53,6 +57,8 @@ impl Publisher {
             preparer: Preparer::default(),
             listening: HashMap::new(),
             current: Arc::default(),
+            transports: Arc::default(),
+            health: Arc::default(),
         })
     }
 
@@ -109,12 +115,43 @@ impl Publisher {
     }
 
     fn send(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<Sockets>) {
-        let transports = Arc::new(self.preparer.prepare(&snapshot));
+        let transports = self.prepare(&snapshot);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let update = Update { snapshot: snapshot.clone(), transports: transports.clone() };
+            let update =
+                Update { snapshot: snapshot.clone(), transports: transports.clone(), health: self.health.clone() };
             worker.send(Command::Update(Box::new(update), sockets));
         }
         self.current = snapshot;
+    }
+
+    /// The TLS configurations of `snapshot`.
+    pub fn prepare(&mut self, snapshot: &Snapshot) -> Arc<Transports> {
+        self.transports = Arc::new(self.preparer.prepare(snapshot));
+        self.transports.clone()
+    }
+
+    pub fn transports(&self) -> &Arc<Transports> {
+        &self.transports
+    }
+
+    /// Tells the workers what to turn away.
+    pub fn shed(&self, shed: &Shed) {
+        for worker in &self.workers {
+            worker.send(Command::Shed(shed.clone()));
+        }
+    }
+
+    /// What health checks found, for the next snapshot.
+    pub fn set_health(&mut self, health: Arc<HealthTable>) {
+        self.health = health;
+    }
+
+    /// Tells the workers what health checks found.
+    pub fn publish_health(&mut self, health: Arc<HealthTable>) {
+        for worker in &self.workers {
+            worker.send(Command::Health(health.clone()));
+        }
+        self.health = health;
     }
 
     fn bind(

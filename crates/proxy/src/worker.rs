@@ -1,12 +1,16 @@
 //! Worker threads: each runs its own event loop with everything it needs, and is told of changes by messages.
 
 use crate::accept::listen::{Acceptor, Bound};
+use crate::clock;
 use crate::flow::connection;
 use crate::io::Socket;
 use crate::state::adopt::{Change, Update};
+use crate::state::shed::{Open, Shed};
 use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
+use crate::upstream::dial;
+use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -26,6 +30,10 @@ pub type Sockets = HashMap<Arc<str>, Vec<Bound>>;
 
 pub enum Command {
     Update(Box<Update>, Sockets),
+    /// Health checks found something new.
+    Health(Arc<HealthTable>),
+    /// What to turn away from now on.
+    Shed(Shed),
     /// Stop accepting and finish what is under way; answers when the last connection has gone.
     Drain(oneshot::Sender<()>),
     Report(oneshot::Sender<Vec<ClusterReport>>),
@@ -47,6 +55,7 @@ pub struct HostReport {
     pub weight: u32,
     pub ejected: bool,
     pub health: model::endpoint::Health,
+    pub checked: ActiveHealth,
 }
 
 /// The main thread's end of a worker.
@@ -117,6 +126,11 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Update(update, sockets)) => apply(&worker, &update, sockets),
+                Some(Command::Health(table)) => worker.adopt_health(&table),
+                Some(Command::Shed(shed)) => {
+                    *worker.shed.borrow_mut() = shed;
+                    worker.shed_changed.notify_waiters();
+                }
                 Some(Command::Drain(done)) => {
                     worker.start_drain();
                     draining = Some(done);
@@ -168,22 +182,31 @@ fn apply(worker: &Rc<Worker>, update: &Update, mut sockets: Sockets) {
 }
 
 async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
+    let mut failing = false;
     loop {
-        let accepted = match &acceptor {
-            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                // Failing to tune a socket does not make it useless.
-                let _ = stream.set_nodelay(true);
-                Socket::tcp(stream)
-            }),
-            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| Socket::unix(stream)),
+        let changed = worker.shed_changed.notified();
+        if worker.shed.borrow().stop_accepting && !slot.current.borrow().config.bypass_overload {
+            changed.await;
+            continue;
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = changed => continue,
+            accepted = acceptor.accept() => accepted,
         };
         match accepted {
             Ok(socket) => {
+                failing = false;
                 let service = slot.current.borrow().clone();
+                if let (Some(keepalive), Some(tcp)) = (&service.config.tcp_keepalive, socket.as_tcp()) {
+                    let _ = dial::keep_alive(tcp, keepalive);
+                }
                 tokio::task::spawn_local(serve(worker.clone(), service, socket));
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "accept failed; trying again and again");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -192,19 +215,39 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
 
 async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
     let stats = service.stats.clone();
+    let Ok(_open) = admit(&worker, &service) else { return };
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
-    connection::serve(worker, service, socket).await;
+    let connection = std::pin::pin!(connection::serve(worker, service, socket));
+    clock::Ticking::new(connection).await;
     stats.downstream_cx_active.dec();
     stats.downstream_cx_destroy.inc();
+}
+
+/// Whether a connection may stay; what counts it, where that matters.
+fn admit(worker: &Worker, service: &ListenerService) -> Result<Option<Open>, ()> {
+    let config = &service.config;
+    if !config.bypass_overload && worker.sheds(|shed| shed.rejected) {
+        service.stats.downstream_cx_overload_reject.inc();
+        return Err(());
+    }
+    let connections = worker.shed.borrow().connections.clone();
+    let Some(connections) = connections.filter(|_| !config.ignore_global_limit) else { return Ok(None) };
+    match connections.admit(worker.index) {
+        Some(open) => Ok(Some(open)),
+        None => {
+            service.stats.downstream_global_cx_overflow.inc();
+            Err(())
+        }
+    }
 }
 
 fn report(worker: &Worker) -> Vec<ClusterReport> {
     let mut reports = Vec::new();
     worker.each_cluster(|cluster| {
-        let hosts = cluster.hosts();
-        let hosts = hosts.all.iter().map(|host| HostReport {
-            address: host.name.clone(),
+        let hosts = cluster.every_host();
+        let hosts = hosts.iter().map(|host| HostReport {
+            address: Arc::from(&*host.name),
             hostname: host.endpoint.hostname.clone(),
             requests: host.requests.get(),
             errors: host.errors.get(),
@@ -212,6 +255,7 @@ fn report(worker: &Worker) -> Vec<ClusterReport> {
             weight: host.endpoint.weight,
             ejected: host.outlier.borrow().is_ejected(),
             health: host.endpoint.health,
+            checked: host.checked.get(),
         });
         reports.push(ClusterReport { name: cluster.config.name.clone(), hosts: hosts.collect() });
     });

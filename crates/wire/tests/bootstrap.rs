@@ -87,7 +87,7 @@ fn all_problems_are_reported_with_their_places() {
 static_resources:
   clusters:
   - name: a
-    type: LOGICAL_DNS
+    type: ORIGINAL_DST
   - name: a
     lb_policy: MAGLEV
 ";
@@ -96,7 +96,7 @@ static_resources:
     assert_eq!(
         errors(&fixed),
         [
-            "f:4:5: static_resources.clusters[0].type: LOGICAL_DNS is not implemented; use STATIC, STRICT_DNS or EDS",
+            "f:3:5: static_resources.clusters[0].lb_policy: must be CLUSTER_PROVIDED for this type of cluster",
             "f:6:5: static_resources.clusters[1].lb_policy: MAGLEV is not implemented; \
              use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
         ]
@@ -105,8 +105,11 @@ static_resources:
 
 #[test]
 fn unimplemented_fields_are_refused_by_path() {
-    let yaml = "static_resources:\n  clusters:\n  - name: a\n    health_checks: [{}]\n";
-    assert_eq!(errors(yaml), ["f:4:21: static_resources.clusters[0].health_checks[0]: is not implemented"]);
+    let yaml = "static_resources:\n  clusters:\n  - name: a\n    connection_pool_per_downstream_connection: true\n";
+    assert_eq!(
+        errors(yaml),
+        ["f:4:5: static_resources.clusters[0].connection_pool_per_downstream_connection: is not implemented"]
+    );
 }
 
 /// One virtual host with the given routes, behind an HTTP listener.
@@ -202,4 +205,11 @@ fn clusters_are_checked() {
         let found = errors(&format!("static_resources: {{clusters: [{cluster}]}}"));
         assert!(found.len() == 1 && found[0].contains(wanted), "{cluster}: {found:?}");
     }
+}
+
+#[test]
+fn a_bootstrap_may_be_large() {
+    let numbers = "1,".repeat(260_000);
+    let yaml = format!("node: {{metadata: {{many: [{numbers}1]}}}}\n");
+    load(Some(("f", &yaml)), &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -90,7 +90,7 @@ impl Pair {
 
     /// Over the wire and into the resources; the answers.
     fn deliver(&mut self, push: Push) -> Vec<Request> {
-        self.sent.extend(push.resources.iter().map(|resource| resource.name.clone()));
+        self.sent.extend(push.resources.iter().map(|resource| resource.name.to_string()));
         let received = match self.protocol {
             Protocol::StateOfTheWorld => {
                 let bytes = push.into_response().encode_to_vec();

@@ -31,9 +31,10 @@ impl Known {
         self.0.get(case).or_else(|| self.0.get(bare(case))).map(String::as_str)
     }
 
-    /// There is an entry for just this case.
-    pub(crate) fn has(&self, case: &str) -> bool {
-        self.0.contains_key(case)
+    /// There is an entry for just this case, and it must differ. `Sometimes` begins the reason of a race that either
+    /// may win.
+    pub(crate) fn must_differ(&self, case: &str) -> bool {
+        self.0.get(case).is_some_and(|reason| !reason.starts_with("Sometimes"))
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

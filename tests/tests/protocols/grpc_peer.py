@@ -90,6 +90,14 @@ def has_ended(request, context):
     return b"ended" if ended.setdefault(request, threading.Event()).wait(5) else b"still there"
 
 
+def check(request, context):
+    """grpc.health.v1.Health/Check: one field, the service's name; one field back, 1 for serving."""
+    service = request[2:].decode()
+    if service == "unknown":
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return b"\x08\x02" if service == "down" else b"\x08\x01"
+
+
 METHODS = {
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
     "Seen": grpc.unary_unary_rpc_method_handler(seen),
@@ -106,7 +114,9 @@ METHODS = {
 
 def serve():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=UNLIMITED)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", METHODS),))
+    health = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    handlers = [("test.Peer", METHODS), ("grpc.health.v1.Health", health)]
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*each) for each in handlers])
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()

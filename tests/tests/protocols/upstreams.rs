@@ -41,13 +41,13 @@ fn haproxy(folder: &Path, port: u16, server: u16) -> Process {
     process
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new("/usr/sbin").join(name);
     assert!(path.exists(), "{} is missing; run `cargo xtask peers`", path.display());
     path
 }
 
-fn answers(port: u16, process: &Process) {
+pub(crate) fn answers(port: u16, process: &Process) {
     let start = std::time::Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(start.elapsed().as_secs() < 10, "{} does not listen:\n{}", process.name, process.log());

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::common::{Checker, Port, TimeSpan};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteSpec {
     #[serde(default)]
@@ -13,7 +13,7 @@ pub struct HttpRouteSpec {
     pub rules: Vec<Rule>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
     pub group: Option<String>,
@@ -25,7 +25,7 @@ pub struct ParentRef {
     pub section_name: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     pub name: Option<String>,
@@ -41,7 +41,7 @@ pub struct Rule {
 }
 
 /// All conditions hold.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Match {
     #[serde(default)]
@@ -69,7 +69,7 @@ pub enum PathKind {
     RegularExpression,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct NamedMatch {
     #[serde(default, rename = "type")]
     pub kind: ValueKind,
@@ -98,7 +98,7 @@ pub enum Method {
     Patch,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendRef {
     pub group: Option<String>,
@@ -110,7 +110,7 @@ pub struct BackendRef {
     pub weight: u32,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filter {
     #[serde(rename = "type")]
@@ -130,7 +130,7 @@ pub enum FilterKind {
     UrlRewrite,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct HeaderModifier {
     #[serde(default)]
     pub set: Vec<Header>,
@@ -140,13 +140,13 @@ pub struct HeaderModifier {
     pub remove: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Header {
     pub name: String,
     pub value: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redirect {
     pub scheme: Option<Scheme>,
@@ -163,13 +163,13 @@ pub enum Scheme {
     Https,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct UrlRewrite {
     pub hostname: Option<String>,
     pub path: Option<PathModifier>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathModifier {
     #[serde(rename = "type")]
@@ -184,7 +184,7 @@ pub enum PathModifierKind {
     ReplacePrefixMatch,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
     /// Zero means none.

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::common::{AppProtocol, Checker, Port, PortRef};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// Labels of the workloads behind it; empty when `EndpointSlice`s say so instead.
@@ -31,7 +31,7 @@ pub struct ServiceSpec {
     _internal_traffic_policy: InternalTrafficPolicy,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
     pub name: Option<String>,
@@ -54,19 +54,19 @@ enum ServiceType {
     LoadBalancer,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 enum SessionAffinity {
     #[default]
     None,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 enum InternalTrafficPolicy {
     #[default]
     Cluster,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 pub(crate) enum Transport {
     #[default]
     #[serde(rename = "TCP")]

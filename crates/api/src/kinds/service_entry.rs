@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::common::{AppProtocol, Checker, Port};
 use super::workload_entry::WorkloadEntrySpec;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceEntrySpec {
     pub hosts: Vec<String>,
@@ -21,7 +21,7 @@ pub struct ServiceEntrySpec {
     pub workload_selector: Option<WorkloadSelector>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryPort {
     pub number: Port,
@@ -48,7 +48,7 @@ pub enum Resolution {
     Dns,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct WorkloadSelector {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::common::{AppProtocol, Checker, Port};
 use super::service_entry::WorkloadSelector;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SidecarSpec {
     pub workload_selector: Option<WorkloadSelector>,
@@ -20,7 +20,7 @@ pub struct SidecarSpec {
     pub egress: Vec<Egress>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
     pub port: SidecarPort,
@@ -31,7 +31,7 @@ pub struct Ingress {
     pub default_endpoint: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Egress {
     pub port: Option<SidecarPort>,
@@ -42,7 +42,7 @@ pub struct Egress {
     pub hosts: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SidecarPort {
     pub number: Port,

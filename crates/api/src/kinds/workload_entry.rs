@@ -12,7 +12,7 @@ pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 /// Its value there.
 pub const TLS_MODE_ISTIO: &str = "istio";
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadEntrySpec {
     pub address: String,

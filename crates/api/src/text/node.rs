@@ -80,9 +80,20 @@ impl Node {
     }
 }
 
+/// A text may have as many nodes as it has room for; the limit is there for aliases that multiply.
+fn budget(text: &str) -> Option<serde_saphyr::Budget> {
+    let room = text.len().max(250_000);
+    serde_saphyr::budget! {
+        max_events: room.saturating_mul(4),
+        max_nodes: room,
+        max_documents: room,
+        max_total_scalar_bytes: room.saturating_mul(4),
+    }
+}
+
 /// All documents of a text; empty ones are skipped.
 pub(crate) fn parse_documents(text: &str) -> Result<Vec<Node>, Problem> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true, budget: budget(text) };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let at = error.location();
         let message = without_location(&error.to_string(), at);

@@ -1,45 +1,27 @@
 //! Objects to registry. Whatever refers to nothing becomes a warning: the rest goes on working.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::kinds::endpoint_slice::{EndpointSliceSpec, SERVICE_NAME_LABEL};
+use api::kinds::endpoint_slice::SERVICE_NAME_LABEL;
 use api::kinds::http_route::HttpRouteSpec;
-use api::kinds::service::{ServicePort as ServicePortSpec, ServiceSpec};
-use api::kinds::service_entry::{EntryPort, Resolution as EntryResolution, ServiceEntrySpec};
 use api::kinds::workload_entry::{TLS_MODE_ISTIO, TLS_MODE_LABEL, WorkloadEntrySpec};
-use api::kinds::{Port, PortRef};
 use api::{Object, ObjectSet, Spec};
 use identity::SpiffeId;
 
-use super::{AttachedRoute, Endpoint, Registry, Resolution, Service, ServicePort, Sidecar, Warning, Workload};
+use super::{AttachedRoute, Registry, Service, Sidecar, Warning, Workload, service};
 
 impl Registry {
-    pub fn build(objects: &ObjectSet, trust_domain: &str) -> Self {
+    /// What equals its like in `previous` is shared with it, so that it can be told by its address.
+    pub fn build(objects: &ObjectSet, trust_domain: &str, previous: Option<&Registry>) -> Self {
         let mut registry = Self { trust_domain: trust_domain.to_owned(), ..Self::default() };
+        registry.add_workloads(objects);
+        registry.add_definitions(objects);
+        registry.add_slices(objects);
+        registry.make_services(previous);
         for object in objects.objects() {
-            match &object.spec {
-                Spec::WorkloadEntry(spec) => registry.add_workload(object, spec),
-                Spec::Sidecar(spec) => registry.sidecars.push(Sidecar {
-                    name: object.meta.name.clone(),
-                    namespace: object.meta.namespace.clone(),
-                    spec: spec.clone(),
-                }),
-                _ => {}
-            }
-        }
-        for object in objects.objects() {
-            match &object.spec {
-                Spec::Service(spec) => registry.add_service(object, spec),
-                Spec::ServiceEntry(spec) => registry.add_entry(object, spec),
-                _ => {}
-            }
-        }
-        for object in objects.objects() {
-            match &object.spec {
-                Spec::EndpointSlice(spec) => registry.add_slice(object, spec),
-                Spec::HttpRoute(spec) => registry.attach(object, spec),
-                _ => {}
+            if let Spec::HttpRoute(spec) = &object.spec {
+                registry.attach(object, spec);
             }
         }
         registry.finish();
@@ -50,126 +32,84 @@ impl Registry {
         self.warnings.push(Warning { object: object.key(), message });
     }
 
-    fn add_workload(&mut self, object: &Object, spec: &WorkloadEntrySpec) {
-        let meta = &object.meta;
-        let identity = match SpiffeId::workload(&self.trust_domain, &meta.namespace, spec.service_account()) {
-            Ok(identity) => identity,
-            Err(error) => return self.warn(object, format!("the workload is left out: {error}")),
-        };
-        // Labels of the entry itself win over those of its metadata, as in Istio.
-        let mut labels = meta.labels.clone();
-        labels.extend(spec.labels.clone());
-        let workload = Workload {
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            address: spec.address.clone(),
-            ports: spec.ports.clone(),
-            mtls: labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == TLS_MODE_ISTIO),
-            labels,
-            identity,
-            weight: spec.weight.unwrap_or(1),
-            locality: spec.locality.clone().unwrap_or_default(),
-            services: Vec::new(),
-        };
-        self.workloads.insert((meta.namespace.clone(), meta.name.clone()), workload);
-    }
-
-    fn add_service(&mut self, object: &Object, spec: &ServiceSpec) {
-        let (name, namespace) = (&object.meta.name, &object.meta.namespace);
-        let selected = self.select(namespace, &spec.selector, name);
-        let ports = spec.ports.iter().map(|port| ServicePort {
-            number: port.port.0,
-            name: port.name.clone().unwrap_or_default(),
-            protocol: port.protocol(),
-            endpoints: selected.iter().filter_map(|workload| behind_service(workload, port)).collect(),
-        });
-        let service = Service {
-            host: Self::host(name, namespace),
-            name: name.clone(),
-            namespace: namespace.clone(),
-            ports: ports.collect(),
-            resolution: Resolution::Endpoints,
-            in_cluster: true,
-        };
-        self.services.insert(service.host.clone(), service);
-    }
-
-    /// Workloads with all of these labels; an empty selector selects nothing. Notes on them which service it was.
-    fn select(&mut self, namespace: &str, selector: &BTreeMap<String, String>, service: &str) -> Vec<Workload> {
-        let mut selected = Vec::new();
-        if selector.is_empty() {
-            return selected;
-        }
-        for workload in self.workloads.values_mut() {
-            let fits = selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value));
-            if fits && workload.namespace == namespace {
-                workload.services.push(service.to_owned());
-                selected.push(workload.clone());
-            }
-        }
-        selected
-    }
-
-    fn add_entry(&mut self, object: &Object, spec: &ServiceEntrySpec) {
-        let namespace = object.meta.namespace.as_str();
-        let selected = match &spec.workload_selector {
-            Some(selector) => self.select(namespace, &selector.labels, &object.meta.name),
-            None => Vec::new(),
-        };
-        for host in &spec.hosts {
-            if let Some(other) = self.services.get(host) {
-                let message = format!("the host {host} is already that of {}/{}", other.namespace, other.name);
-                self.warn(object, message);
-                continue;
-            }
-            let ports = spec.ports.iter().map(|port| ServicePort {
-                number: port.number.0,
-                name: port.name.clone(),
-                protocol: port.protocol(),
-                endpoints: entry_endpoints(&self.trust_domain, namespace, host, spec, port, &selected),
-            });
-            let service = Service {
-                host: host.clone(),
-                name: host.clone(),
-                namespace: namespace.to_owned(),
-                ports: ports.collect(),
-                resolution: match spec.resolution {
-                    EntryResolution::Dns => Resolution::Dns,
-                    EntryResolution::Static | EntryResolution::None => Resolution::Endpoints,
+    fn add_workloads(&mut self, objects: &ObjectSet) {
+        for object in objects.objects() {
+            match &object.spec {
+                Spec::WorkloadEntry(spec) => match workload(object, spec, &self.trust_domain) {
+                    Ok(workload) => self.add_workload(Arc::new(workload)),
+                    Err(message) => self.warn(object, message),
                 },
-                in_cluster: false,
-            };
-            self.services.insert(host.clone(), service);
+                Spec::Sidecar(spec) => self.sidecars.push(Arc::new(Sidecar {
+                    name: object.meta.name.clone(),
+                    namespace: object.meta.namespace.clone(),
+                    spec: spec.clone(),
+                })),
+                _ => {}
+            }
         }
     }
 
-    fn add_slice(&mut self, object: &Object, spec: &EndpointSliceSpec) {
-        let name = object.meta.labels.get(SERVICE_NAME_LABEL).cloned().unwrap_or_default();
-        let host = Self::host(&name, &object.meta.namespace);
-        let Some(service) = self.services.get_mut(&host) else {
-            return self
-                .warn(object, format!("there is no Service {}/{name} for these endpoints", object.meta.namespace));
-        };
-        for port in &mut service.ports {
-            // A slice without ports or with a single unnamed one serves every port by its own number.
-            let slice_port = spec.ports.iter().find(|slice| slice.name == port.name || spec.ports.len() == 1);
-            let number = match slice_port {
-                Some(slice) => slice.port.0,
-                None if spec.ports.is_empty() => port.number,
-                None => continue,
-            };
-            for endpoint in spec.endpoints.iter().filter(|endpoint| endpoint.ready()) {
-                port.endpoints.extend(endpoint.addresses.iter().map(|address| Endpoint {
-                    address: address.to_string(),
-                    port: number,
-                    weight: 1,
-                    locality: endpoint.zone.clone().map(|zone| format!("/{zone}")).unwrap_or_default(),
-                    identity: None,
-                    workload: endpoint.hostname.clone().unwrap_or_default(),
-                    version: String::new(),
-                }));
+    /// Who defines which host: the first to name it.
+    fn add_definitions(&mut self, objects: &ObjectSet) {
+        for object in objects.objects() {
+            match &object.spec {
+                Spec::Service(_) => {
+                    let host = Self::host(&object.meta.name, &object.meta.namespace);
+                    Arc::make_mut(&mut self.definitions).insert(host, object.clone());
+                }
+                Spec::ServiceEntry(spec) => {
+                    for host in &spec.hosts {
+                        if let Some(other) = self.definitions.get(host) {
+                            let message = format!(
+                                "the host {host} is already that of {}/{}",
+                                other.meta.namespace, other.meta.name
+                            );
+                            self.warn(object, message);
+                            continue;
+                        }
+                        Arc::make_mut(&mut self.definitions).insert(host.clone(), object.clone());
+                    }
+                }
+                _ => {}
             }
         }
+    }
+
+    fn add_slices(&mut self, objects: &ObjectSet) {
+        for object in objects.objects().filter(|object| matches!(object.spec, Spec::EndpointSlice(_))) {
+            let host = slice_host(object);
+            if self.definitions.contains_key(&host) {
+                Arc::make_mut(&mut self.slices).entry(host).or_default().push(object.clone());
+            } else {
+                let name = object.meta.labels.get(SERVICE_NAME_LABEL).cloned().unwrap_or_default();
+                self.warn(object, format!("there is no Service {}/{name} for these endpoints", object.meta.namespace));
+            }
+        }
+    }
+
+    fn make_services(&mut self, previous: Option<&Registry>) {
+        let by_label = self.workloads_by_label();
+        let mut services = super::Services::new();
+        for (host, object) in self.definitions.iter() {
+            let selected = by_label.selected_by(object);
+            let slices = self.slices.get(host).map(Vec::as_slice).unwrap_or_default();
+            let Some(made) = service::of(object, host, &selected, slices, &self.trust_domain) else { continue };
+            services.insert(host.clone(), shared(made, previous.and_then(|previous| previous.services.get(host))));
+        }
+        self.services = Arc::new(services);
+    }
+
+    fn workloads_by_label(&self) -> ByLabel {
+        let mut index: HashMap<(String, String, String), Vec<Arc<Workload>>> = HashMap::new();
+        for workload in self.workloads.values() {
+            for (key, value) in &workload.labels {
+                index
+                    .entry((workload.namespace.clone(), key.clone(), value.clone()))
+                    .or_default()
+                    .push(workload.clone());
+            }
+        }
+        ByLabel(index)
     }
 
     fn attach(&mut self, object: &Arc<Object>, spec: &HttpRouteSpec) {
@@ -188,7 +128,7 @@ impl Registry {
                 Some(message) => self.warn(object, message),
                 None => {
                     let route = AttachedRoute { port, object: object.clone() };
-                    self.routes.entry(host).or_default().push(route);
+                    Arc::make_mut(&mut self.routes).entry(host).or_default().push(route);
                 }
             }
         }
@@ -207,14 +147,8 @@ impl Registry {
     }
 
     fn finish(&mut self) {
-        for service in self.services.values_mut() {
-            for port in &mut service.ports {
-                port.endpoints.sort();
-                port.endpoints.dedup();
-            }
-        }
         // Between objects the older wins, then the name.
-        for routes in self.routes.values_mut() {
+        for routes in Arc::make_mut(&mut self.routes).values_mut() {
             let age = |route: &AttachedRoute| {
                 let meta = &route.object.meta;
                 (meta.creation_timestamp.is_none(), meta.creation_timestamp.clone(), meta.name.clone())
@@ -244,65 +178,52 @@ impl Registry {
     }
 }
 
-/// The endpoint that a workload is for a Service's port: `None` when it has no port of that name.
-fn behind_service(workload: &Workload, port: &ServicePortSpec) -> Option<Endpoint> {
-    let by_name = |name: &str| workload.ports.get(name).map(|port| port.0);
-    let number = match port.target() {
-        PortRef::Name(name) => by_name(&name)?,
-        // The workload's word on the named port wins over the number, as in Istio.
-        PortRef::Number(number) => port.name.as_deref().and_then(by_name).unwrap_or(number.0),
-    };
-    Some(endpoint_of(workload, number))
-}
-
-fn endpoint_of(workload: &Workload, port: u16) -> Endpoint {
-    Endpoint {
-        address: workload.address.clone(),
-        port,
-        weight: workload.weight,
-        locality: workload.locality.clone(),
-        identity: workload.mtls.then(|| workload.identity.to_string()),
-        workload: workload.name.clone(),
-        version: workload.labels.get("version").cloned().unwrap_or_default(),
+/// A service as it was, if it is still the same.
+fn shared(made: Service, before: Option<&Arc<Service>>) -> Arc<Service> {
+    match before {
+        Some(before) if **before == made => before.clone(),
+        _ => Arc::new(made),
     }
 }
 
-fn entry_endpoints(
-    trust_domain: &str,
-    namespace: &str,
-    host: &str,
-    spec: &ServiceEntrySpec,
-    port: &EntryPort,
-    selected: &[Workload],
-) -> Vec<Endpoint> {
-    let target =
-        |ports: &BTreeMap<String, Port>| ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number).0;
-    let mut endpoints: Vec<_> =
-        selected.iter().map(|workload| endpoint_of(workload, target(&workload.ports))).collect();
-    endpoints.extend(spec.endpoints.iter().map(|entry| {
-        let mtls = entry.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == TLS_MODE_ISTIO);
-        let identity = SpiffeId::workload(trust_domain, namespace, entry.service_account()).ok();
-        Endpoint {
-            address: entry.address.clone(),
-            port: target(&entry.ports),
-            weight: entry.weight.unwrap_or(1),
-            locality: entry.locality.clone().unwrap_or_default(),
-            identity: identity.filter(|_| mtls).map(|id| id.to_string()),
-            workload: String::new(),
-            version: entry.labels.get("version").cloned().unwrap_or_default(),
-        }
-    }));
-    if endpoints.is_empty() && spec.resolution == EntryResolution::Dns {
-        // The host itself is the name to resolve.
-        endpoints.push(Endpoint {
-            address: host.to_owned(),
-            port: target(&BTreeMap::new()),
-            weight: 1,
-            locality: String::new(),
-            identity: None,
-            workload: String::new(),
-            version: String::new(),
-        });
+/// Workloads by namespace, label and value.
+struct ByLabel(HashMap<(String, String, String), Vec<Arc<Workload>>>);
+
+impl ByLabel {
+    /// In the order of their names.
+    fn selected_by(&self, object: &Object) -> Vec<&Arc<Workload>> {
+        let Some(labels) = service::selector(object) else { return Vec::new() };
+        let with = |(key, value): (&String, &String)| {
+            let found = self.0.get(&(object.meta.namespace.clone(), key.clone(), value.clone()));
+            found.map(Vec::as_slice).unwrap_or_default()
+        };
+        let rarest = labels.iter().map(with).min_by_key(|found| found.len()).unwrap_or_default();
+        rarest.iter().filter(|workload| service::selects(object, workload)).collect()
     }
-    endpoints
+}
+
+/// The host of the Service that a slice says it belongs to.
+pub(super) fn slice_host(object: &Object) -> String {
+    let name = object.meta.labels.get(SERVICE_NAME_LABEL).map(String::as_str).unwrap_or_default();
+    Registry::host(name, &object.meta.namespace)
+}
+
+pub(super) fn workload(object: &Object, spec: &WorkloadEntrySpec, trust_domain: &str) -> Result<Workload, String> {
+    let meta = &object.meta;
+    let identity = SpiffeId::workload(trust_domain, &meta.namespace, spec.service_account())
+        .map_err(|error| format!("the workload is left out: {error}"))?;
+    // Labels of the entry itself win over those of its metadata, as in Istio.
+    let mut labels = meta.labels.clone();
+    labels.extend(spec.labels.clone());
+    Ok(Workload {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        address: spec.address.clone(),
+        ports: spec.ports.clone(),
+        mtls: labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == TLS_MODE_ISTIO),
+        labels,
+        identity,
+        weight: spec.weight.unwrap_or(1),
+        locality: spec.locality.clone().unwrap_or_default(),
+    })
 }

@@ -1,9 +1,12 @@
 //! What the mesh is: services with their endpoints, workloads with their identities, sidecars, and routes.
 //!
-//! A registry is built from all accepted objects at once ([`Registry::build`]) and never changes afterwards.
+//! A registry is built from all accepted objects at once ([`Registry::build`]), or from the one before it where only
+//! endpoints changed ([`Registry::follow`]); it never changes afterwards. Both share what stays the same.
 
 mod build;
+mod follow;
 mod select;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -17,20 +20,29 @@ use api::kinds::{AppProtocol, Port};
 use api::{Key, Object};
 use identity::SpiffeId;
 
+pub use follow::Changed;
 pub use select::Lookup;
 
-#[derive(Debug, Default)]
+/// By host name.
+pub type Services = BTreeMap<String, Arc<Service>>;
+
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     pub trust_domain: String,
-    /// By host name.
-    pub services: BTreeMap<String, Service>,
+    pub services: Arc<Services>,
     /// By namespace and name.
-    pub workloads: BTreeMap<(String, String), Workload>,
-    sidecars: Vec<Sidecar>,
+    pub workloads: Arc<BTreeMap<(String, String), Arc<Workload>>>,
+    /// Namespaces in which there is a workload of a name.
+    namespaces: Arc<BTreeMap<String, Vec<String>>>,
+    sidecars: Vec<Arc<Sidecar>>,
     /// Routes by the host name of the Service that they are attached to; in order of precedence between objects.
-    routes: BTreeMap<String, Vec<AttachedRoute>>,
+    routes: Arc<BTreeMap<String, Vec<AttachedRoute>>>,
     /// What is accepted but does not do what it seems to.
     pub warnings: Vec<Warning>,
+    /// The Service or ServiceEntry behind each host.
+    definitions: Arc<BTreeMap<String, Arc<Object>>>,
+    /// EndpointSlices by the host of their Service.
+    slices: Arc<BTreeMap<String, Vec<Arc<Object>>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +106,6 @@ pub struct Workload {
     pub mtls: bool,
     pub weight: u32,
     pub locality: String,
-    /// Names of the Services that select it.
-    pub services: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,6 +141,30 @@ impl Registry {
     pub fn routes<'a>(&'a self, host: &str, port: u16) -> impl Iterator<Item = &'a AttachedRoute> {
         let attached = self.routes.get(host).map(Vec::as_slice).unwrap_or_default();
         attached.iter().filter(move |route| route.port.is_none_or(|only| only == port))
+    }
+}
+
+impl Registry {
+    fn add_workload(&mut self, workload: Arc<Workload>) {
+        let namespaces = Arc::make_mut(&mut self.namespaces).entry(workload.name.clone()).or_default();
+        if !namespaces.contains(&workload.namespace) {
+            namespaces.push(workload.namespace.clone());
+        }
+        Arc::make_mut(&mut self.workloads).insert(workload.key(), workload);
+    }
+
+    fn remove_workload(&mut self, workload: &Workload) {
+        if let Some(namespaces) = Arc::make_mut(&mut self.namespaces).get_mut(&workload.name) {
+            namespaces.retain(|namespace| *namespace != workload.namespace);
+        }
+        Arc::make_mut(&mut self.workloads).remove(&workload.key());
+    }
+}
+
+impl Workload {
+    /// Namespace and name.
+    pub fn key(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
     }
 }
 

@@ -3,6 +3,7 @@
 use api::{ObjectSet, parse_file};
 
 use super::{Lookup, Registry, Resolution};
+use crate::sources::intake::Change;
 
 const MESH: &str = r#"
 apiVersion: v1
@@ -69,7 +70,7 @@ spec:
 fn registry() -> Registry {
     let mut set = ObjectSet::default();
     set.replace("mesh.yaml", parse_file("mesh.yaml", MESH).unwrap()).unwrap();
-    Registry::build(&set, "cluster.local")
+    Registry::build(&set, "cluster.local", None)
 }
 
 #[test]
@@ -139,4 +140,49 @@ fn what_refers_to_nothing_is_warned_of() {
     );
     assert_eq!(registry.routes("orders.shop.svc.cluster.local", 80).count(), 1);
     assert_eq!(registry.routes("orders.shop.svc.cluster.local", 81).count(), 0);
+}
+
+/// What becomes of the mesh when one file's text is another: followed, and built anew.
+fn changed(from: &str, to: &str) -> Option<super::Changed> {
+    let mut set = ObjectSet::default();
+    set.replace("mesh.yaml", parse_file("mesh.yaml", from).unwrap()).unwrap();
+    let before = Registry::build(&set, "cluster.local", None);
+    let mut change = Change { before: set.of_file("mesh.yaml").to_vec(), after: Vec::new() };
+    set.replace("mesh.yaml", parse_file("mesh.yaml", to).unwrap()).unwrap();
+    change.after = set.of_file("mesh.yaml").to_vec();
+    let built = Registry::build(&set, "cluster.local", Some(&before));
+    let (followed, changed) = before.follow(&change)?;
+    assert_eq!(followed.services, built.services);
+    assert_eq!(followed.workloads, built.workloads);
+    assert_eq!(followed.warnings, built.warnings);
+    let different = |host: &&String| !std::sync::Arc::ptr_eq(&before.services[*host], &built.services[*host]);
+    assert_eq!(changed.services, built.services.keys().filter(different).cloned().collect());
+    Some(changed)
+}
+
+#[test]
+fn endpoints_are_followed_without_building_all_anew() {
+    let hosts = |changed: super::Changed| changed.services.into_iter().collect::<Vec<_>>().join(" ");
+    let edit = |from: &str, to: &str| {
+        assert!(MESH.contains(from), "{from}");
+        changed(MESH, &MESH.replacen(from, to, 1))
+    };
+    // A slice's address, its readiness, a workload's port, labels and name; then the whole slice.
+    assert_eq!(hosts(edit("10.0.0.1", "10.0.0.9").unwrap()), "old.shop.svc.cluster.local");
+    assert_eq!(hosts(edit("ready: false", "ready: true").unwrap()), "old.shop.svc.cluster.local");
+    assert_eq!(hosts(edit("{web: 9001}", "{web: 9002}").unwrap()), "orders.shop.svc.cluster.local");
+    assert_eq!(hosts(edit("name: orders-2, ", "name: orders-3, ").unwrap()), "orders.shop.svc.cluster.local");
+    let moved = edit("labels: {app: orders}, weight: 3", "labels: {app: other}, weight: 3").unwrap();
+    assert_eq!(moved.workloads, [("shop".to_owned(), "orders-2".to_owned())].into());
+    assert_eq!(hosts(moved), "orders.shop.svc.cluster.local");
+    let slice = MESH.find("apiVersion: discovery.k8s.io/v1").unwrap();
+    let end = slice + MESH[slice..].find("---").unwrap() + 4;
+    let without = [&MESH[..slice], &MESH[end..]].concat();
+    assert_eq!(hosts(changed(MESH, &without).unwrap()), "old.shop.svc.cluster.local");
+    assert_eq!(hosts(changed(&without, MESH).unwrap()), "old.shop.svc.cluster.local");
+    // Nothing at all, and what says the same on other lines.
+    assert_eq!(hosts(changed(MESH, &format!("# a remark\n{MESH}")).unwrap()), "");
+    // More than endpoints.
+    assert!(edit("port: 80, targetPort: web", "port: 82, targetPort: web").is_none());
+    assert!(edit("resolution: DNS", "resolution: STATIC, endpoints: [{address: 10.1.1.1}]").is_none());
 }

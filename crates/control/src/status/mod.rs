@@ -101,6 +101,17 @@ impl Entry<'_> {
     }
 }
 
+impl Entry<'_> {
+    /// The mesh moved on without anything for this client.
+    pub fn reached(&self, revision: u64) {
+        self.proxies.with(|streams| {
+            if let Some(status) = streams.live.get_mut(&self.key) {
+                status.revision = revision;
+            }
+        });
+    }
+}
+
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         self.proxies.with(|streams| streams.live.remove(&self.key));

@@ -9,6 +9,8 @@ use wire::xds::server::{Kind, Resource, Snapshot};
 use super::listener::{domains, from_ads, router};
 use super::message::any;
 use super::{Agent, World};
+use std::sync::Arc;
+
 use crate::registry::{Service, Workload};
 
 /// A client that is no workload sees every service; a workload, what its Sidecar allows.
@@ -30,12 +32,13 @@ pub(super) fn add(world: &World, workload: Option<&Workload>, snapshot: &mut Sna
     }
 }
 
-fn scope<'a>(world: &'a World, workload: Option<&Workload>) -> Vec<&'a Service> {
+fn scope<'a>(world: &'a World, workload: Option<&Workload>) -> Vec<&'a Arc<Service>> {
     let registry = &world.registry;
     let sidecar = workload.and_then(|workload| Some((workload, registry.sidecar_of(workload)?)));
     let Some((workload, sidecar)) = sidecar else { return registry.services.values().collect() };
     let hosts = sidecar.egress.iter().flat_map(|egress| egress.hosts());
-    let mut services: Vec<&Service> = hosts.flat_map(|host| registry.services_of(&host, &workload.namespace)).collect();
+    let mut services: Vec<&Arc<Service>> =
+        hosts.flat_map(|host| registry.services_of(&host, &workload.namespace)).collect();
     services.sort_by_key(|service| &service.host);
     services.dedup_by_key(|service| &service.host);
     services

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::kinds::sidecar::{Egress, Ingress, SidecarPort};
@@ -35,7 +36,7 @@ pub(super) fn add_inbound(workload: &Workload, ingress: &Ingress, snapshot: &mut
     let protocol = ingress.port.protocol();
     let name = format!("inbound|{number}");
     let target = format!("inbound|{number}||");
-    snapshot.insert(Kind::Cluster, Resource::encode(&target, &cluster::inbound(&target, application, protocol)));
+    snapshot.insert(Kind::Cluster, Resource::encode(&*target, &cluster::inbound(&target, application, protocol)));
     let stat_prefix = format!("inbound_{number}");
     let filter = if protocol.is_http() {
         http(&stat_prefix, RouteSpecifier::RouteConfig(inbound_routes(&name, &target)))
@@ -65,7 +66,7 @@ pub(super) fn add_outbound(
     world: &World,
     egress: &Egress,
     port: &SidecarPort,
-    service: &Service,
+    service: &Arc<Service>,
     agent: Agent,
     snapshot: &mut Snapshot,
 ) {
@@ -88,7 +89,7 @@ pub(super) fn add_http_proxy(
     world: &World,
     egress: &Egress,
     port: &SidecarPort,
-    services: &[&Service],
+    services: &[&Arc<Service>],
     workload: &Workload,
     agent: Agent,
     snapshot: &mut Snapshot,
@@ -97,7 +98,7 @@ pub(super) fn add_http_proxy(
     let mut taken = BTreeSet::new();
     let mut hosts = Vec::new();
     // Short names mean the workload's own namespace first.
-    let (own, others): (Vec<&Service>, Vec<&Service>) =
+    let (own, others): (Vec<&Arc<Service>>, Vec<&Arc<Service>>) =
         services.iter().partition(|service| service.namespace == workload.namespace);
     for service in own.into_iter().chain(others) {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
@@ -110,7 +111,7 @@ pub(super) fn add_http_proxy(
     }
     let name = format!("{HTTP_PROXY}|{number}");
     let table = RouteConfiguration { name: name.clone(), virtual_hosts: hosts, ..RouteConfiguration::default() };
-    snapshot.insert(Kind::Routes, Resource::encode(&name, &table));
+    snapshot.insert(Kind::Routes, Resource::encode(&*name, &table));
     let filter = http(&format!("outbound_{number}"), from_ads(name));
     let chain = FilterChain { filters: vec![filter], ..FilterChain::default() };
     add(&format!("outbound|{number}"), egress.bind, number, chain, snapshot);

@@ -1,7 +1,9 @@
 //! Registry to xDS, purely: what one node is to have ([`World::snapshot`]).
 //!
-//! What does not depend on the node is translated and serialised once per [`World`] and shared by all.
+//! What does not depend on the node is translated and serialised once, and shared by all nodes and by all worlds in
+//! which it is the same.
 
+mod cache;
 mod cluster;
 mod endpoint;
 mod grpc;
@@ -14,22 +16,23 @@ mod secret;
 mod tests;
 mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use wire::pb::envoy::config::core::v3 as core;
 use wire::pb::google::protobuf::value::Kind as ValueKind;
 use wire::xds::server::{Kind, Resource, Snapshot};
 
-use crate::registry::{Lookup, Registry, Resolution, Service, ServicePort, Workload};
+use crate::registry::{Changed, Lookup, Registry, Resolution, Service, ServicePort, Workload};
 
+use cache::Cache;
 pub use secret::{CERTIFICATE, ROOT, Secrets};
 
 /// Another translator may say the same in another way.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Who is to understand what is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Agent {
     Ripstop,
     Envoy,
@@ -70,12 +73,50 @@ pub struct World {
     pub registry: Registry,
     /// Grows with every accepted change.
     pub revision: u64,
-    shared: Mutex<BTreeMap<(Kind, Agent, String), Arc<Resource>>>,
+    /// What is not as it was one revision before, if nothing else is different.
+    changed: Option<Changed>,
+    /// What was translated, shared with the worlds before and after.
+    cache: Arc<Cache>,
+    /// Tells worlds apart that differ in more than endpoints.
+    epoch: u64,
 }
 
 impl World {
     pub fn new(registry: Registry, revision: u64) -> Self {
-        Self { registry, revision, shared: Mutex::default() }
+        Self { registry, revision, ..Self::default() }
+    }
+
+    /// The state after this one, as different as can be.
+    pub fn replaced_by(&self, registry: Registry, revision: u64) -> Self {
+        self.cache.forget_all_but(&registry.services);
+        Self { registry, revision, changed: None, cache: self.cache.clone(), epoch: self.epoch + 1 }
+    }
+
+    /// The state after this one when no more than this changed.
+    pub fn followed_by(&self, registry: Registry, revision: u64, changed: Changed) -> Self {
+        Self { registry, revision, changed: Some(changed), cache: self.cache.clone(), epoch: self.epoch }
+    }
+
+    /// Brings `snapshot`, which `node` had one revision before, to this state. `None`: it has to be made anew. False:
+    /// it has nothing of what changed.
+    pub fn update(&self, snapshot: &mut Snapshot, node: &Node) -> Option<bool> {
+        let changed = self.changed.as_ref()?;
+        if !changed.workloads.is_empty() {
+            match self.workload(node) {
+                Lookup::Found(workload) if !changed.workloads.contains(&workload.key()) => {}
+                _ => return None,
+            }
+        }
+        let mut touched = false;
+        for service in changed.services.iter().filter_map(|host| self.registry.services.get(host)) {
+            for port in &service.ports {
+                if snapshot.get(Kind::Cluster).contains_key(port.cluster_name(service).as_str()) {
+                    self.add_cluster(service, port, node.agent, snapshot);
+                    touched = true;
+                }
+            }
+        }
+        Some(touched)
     }
 
     pub fn workload(&self, node: &Node) -> Lookup<'_> {
@@ -131,7 +172,7 @@ impl World {
     }
 
     /// The clusters of a service's ports and of all that their routes lead to.
-    fn add_service(&self, service: &Service, agent: Agent, snapshot: &mut Snapshot) {
+    fn add_service(&self, service: &Arc<Service>, agent: Agent, snapshot: &mut Snapshot) {
         for port in &service.ports {
             self.add_cluster(service, port, agent, snapshot);
             let namespace = service.namespace.as_str();
@@ -146,16 +187,17 @@ impl World {
         }
     }
 
-    fn add_cluster(&self, service: &Service, port: &ServicePort, agent: Agent, snapshot: &mut Snapshot) {
+    fn add_cluster(&self, service: &Arc<Service>, port: &ServicePort, agent: Agent, snapshot: &mut Snapshot) {
         let name = port.cluster_name(service);
         // All that these two are made of; their metadata are maps, which have no stable encoding.
         let content = || format!("{VERSION} {agent:?} {:?} {port:?}", service.resolution);
-        let made = self.share(Kind::Cluster, agent, &name, || {
-            Resource::encode_as(name.clone(), &cluster::outbound(service, port, agent), &content())
+        let made = self.cache.share((Kind::Cluster, agent, name.clone()), (service, 0), || {
+            let cluster = cluster::outbound(service, port, agent);
+            Resource::encode_as(name.clone(), &cluster, &cluster_content(service, port, agent))
         });
         snapshot.insert(Kind::Cluster, made);
         if service.resolution == Resolution::Endpoints {
-            let made = self.share(Kind::Endpoints, agent, &name, || {
+            let made = self.cache.share((Kind::Endpoints, agent, name.clone()), (service, 0), || {
                 Resource::encode_as(name.clone(), &endpoint::assignment(service, port), &content())
             });
             snapshot.insert(Kind::Endpoints, made);
@@ -163,18 +205,24 @@ impl World {
     }
 
     /// Routes of one port of a service, for whatever host the caller writes.
-    fn add_routes(&self, service: &Service, port: &ServicePort, agent: Agent, snapshot: &mut Snapshot) -> String {
+    fn add_routes(&self, service: &Arc<Service>, port: &ServicePort, agent: Agent, snapshot: &mut Snapshot) -> String {
         let name = route::table_name(service, port);
-        let made = self.share(Kind::Routes, agent, &name, || {
+        // Routes lead to other services, too.
+        let made = self.cache.share((Kind::Routes, agent, name.clone()), (service, self.epoch), || {
             Resource::encode(name.clone(), &route::table(&self.registry, service, port, agent))
         });
         snapshot.insert(Kind::Routes, made);
         name
     }
+}
 
-    fn share(&self, kind: Kind, agent: Agent, name: &str, make: impl FnOnce() -> Arc<Resource>) -> Arc<Resource> {
-        // A panic elsewhere leaves the map whole: entries are inserted in one step.
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.entry((kind, agent, name.to_owned())).or_insert_with(make).clone()
-    }
+/// What a cluster is made of. Endpoints that come and go do not change it, as long as it does not list them.
+fn cluster_content(service: &Service, port: &ServicePort, agent: Agent) -> String {
+    let (number, name, protocol) = (port.number, &port.name, port.protocol);
+    let (identities, mixed) = (port.identities(), endpoint::is_mixed(port));
+    let listed = (service.resolution == Resolution::Dns).then_some(&port.endpoints);
+    format!(
+        "{VERSION} {agent:?} {:?} {number} {name} {protocol:?} {identities:?} {mixed} {listed:?}",
+        service.resolution
+    )
 }

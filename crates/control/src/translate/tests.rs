@@ -100,7 +100,7 @@ fn world(files: &[&str]) -> World {
         let name = format!("{index}.yaml");
         set.replace(&name, parse_file(&name, text).unwrap_or_else(|e| panic!("{e}"))).unwrap();
     }
-    World::new(Registry::build(&set, "cluster.local"), 1)
+    World::new(Registry::build(&set, "cluster.local", None), 1)
 }
 
 fn node(id: &str, agent: Agent) -> Node {
@@ -108,7 +108,7 @@ fn node(id: &str, agent: Agent) -> Node {
 }
 
 fn names(snapshot: &Snapshot, kind: Kind) -> Vec<&str> {
-    snapshot.get(kind).keys().map(String::as_str).collect()
+    snapshot.get(kind).keys().map(|name| &**name).collect()
 }
 
 fn read<M: Message + Default>(snapshot: &Snapshot, kind: Kind, name: &str) -> M {
@@ -270,8 +270,8 @@ fn our_own_proxy_accepts_everything() {
         let mut proxy = Resources::new(&bootstrap);
         for kind in Kind::ALL {
             let upserts = snapshot.get(kind).values().map(|resource| Incoming {
-                name: resource.name.clone(),
-                version: resource.version.clone(),
+                name: resource.name.to_string(),
+                version: resource.version.to_string(),
                 body: resource.body.clone(),
             });
             let change = Change { kind, upserts: upserts.collect(), removed: Vec::new(), full: true };

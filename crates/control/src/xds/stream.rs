@@ -144,8 +144,13 @@ impl<D: Dialect> Conversation<'_, D> {
         let mut renewal = tokio::time::interval_at(Instant::now() + RENEWAL, RENEWAL);
         self.refresh().await?;
         let mut deadline = None;
+        let mut touched = true;
         loop {
-            entry.update(&self.session, self.revision, self.problem.clone());
+            if std::mem::replace(&mut touched, true) {
+                entry.update(&self.session, self.revision, self.problem.clone());
+            } else {
+                entry.reached(self.revision);
+            }
             deadline = self.session.is_waiting().then(|| deadline.unwrap_or_else(|| Instant::now() + PATIENCE));
             tokio::select! {
                 request = requests.message() => match request {
@@ -154,7 +159,7 @@ impl<D: Dialect> Conversation<'_, D> {
                     Ok(None) | Err(_) => return Ok(()),
                 },
                 changed = self.worlds.changed() => match changed {
-                    Ok(()) => self.refresh().await?,
+                    Ok(()) => touched = self.follow().await?,
                     Err(_) => return Ok(()),
                 },
                 () = sleep_until(deadline) => {
@@ -182,6 +187,26 @@ impl<D: Dialect> Conversation<'_, D> {
             self.report_refusals();
         }
         self.send(pushes).await
+    }
+
+    /// Takes a change of endpoints to what the client has. False: it has nothing of what changed.
+    async fn follow(&mut self) -> Result<bool, Status> {
+        let world = self.worlds.borrow().clone();
+        let update = match &mut self.snapshot {
+            Some(snapshot) if world.revision == self.revision + 1 => world.update(snapshot, &self.node),
+            _ => None,
+        };
+        let Some(touched) = update else {
+            self.refresh().await?;
+            return Ok(true);
+        };
+        self.worlds.mark_unchanged();
+        self.revision = world.revision;
+        if touched && let Some(snapshot) = &self.snapshot {
+            let pushes = self.session.push(snapshot);
+            self.send(pushes).await?;
+        }
+        Ok(touched)
     }
 
     /// Takes the present state of the mesh.

@@ -11,6 +11,7 @@ pub mod record;
 pub mod round_robin;
 pub mod schedule;
 pub mod slow_start;
+pub mod spill;
 
 pub use record::{Ending, Outcome, Record};
 

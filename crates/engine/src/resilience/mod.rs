@@ -2,5 +2,6 @@
 
 pub mod budget;
 pub mod deadline;
+pub mod health;
 pub mod outlier;
 pub mod retry;

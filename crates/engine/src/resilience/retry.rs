@@ -79,12 +79,12 @@ pub fn wanted(policy: &RetryPolicy, request: &Head, ending: &Ending<'_>) -> bool
         return false;
     }
     match ending {
-        Ending::Response(response) => on_response(policy, response),
+        Ending::Response(response) => on_response(policy, request, response),
         Ending::Failed { refusal, sent } => on_failure(&policy.on, request, *refusal, *sent),
     }
 }
 
-fn on_response(policy: &RetryPolicy, response: &Head) -> bool {
+fn on_response(policy: &RetryPolicy, request: &Head, response: &Head) -> bool {
     let on = &policy.on;
     let status = response.status;
     if response.get(b"x-envoy-ratelimited").is_some() {
@@ -96,6 +96,15 @@ fn on_response(policy: &RetryPolicy, response: &Head) -> bool {
         || (on.retriable_status_codes && policy.retriable_status_codes.contains(&status))
         || (on.retriable_headers && policy.retriable_headers.iter().any(|matcher| matching::header(matcher, response)))
         || on_grpc(on, response)
+        || (on.reset_if_idempotent && idempotent(request.method()) && reset_beyond(response))
+}
+
+/// The next proxy answers because its own connection broke before a response: its `Proxy-Status` says so
+/// (RFC 9209 section 2.3.9). For the caller that is a reset, one hop further on.
+fn reset_beyond(response: &Head) -> bool {
+    const LOST: &[u8] = b"error=connection_terminated";
+    let says = |value: &[u8]| memchr::memmem::find(value, LOST).is_some();
+    matches!(response.status, 502 | 503) && response.all(b"proxy-status").any(says)
 }
 
 /// gRPC statuses in a trailers-only response.
@@ -170,6 +179,18 @@ mod tests {
         assert!(!wanted(&before, &request("POST"), &failed(Refusal::UpstreamReset, true)));
         let server = on(|on| on.server_error = true);
         assert!(wanted(&server, &request("POST"), &failed(Refusal::UpstreamReset, true)));
+    }
+
+    #[test]
+    fn a_reset_behind_the_next_proxy_counts_as_one() {
+        let idempotent = on(|on| on.reset_if_idempotent = true);
+        let mut answer = response(503);
+        assert!(!wanted(&idempotent, &request("GET"), &Ending::Response(&answer)));
+        answer.push(b"proxy-status", b"orders; error=connection_terminated; details=\"x; UC\"");
+        assert!(wanted(&idempotent, &request("GET"), &Ending::Response(&answer)));
+        assert!(!wanted(&idempotent, &request("POST"), &Ending::Response(&answer)));
+        answer.status = 200;
+        assert!(!wanted(&idempotent, &request("GET"), &Ending::Response(&answer)));
     }
 
     #[test]

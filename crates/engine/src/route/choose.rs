@@ -3,7 +3,7 @@
 use super::matching::{self, Asked};
 use crate::head::Head;
 use model::route::{Domains, Forward, Route, RouteTable, Target, VirtualCluster, VirtualHost, WeightedCluster};
-use std::sync::Arc;
+use std::borrow::Cow;
 
 /// The route a request takes.
 #[derive(Clone, Copy)]
@@ -32,6 +32,13 @@ pub fn virtual_cluster<'t>(host: &'t VirtualHost, head: &Head) -> Option<&'t Vir
 
 /// Exact name first, then the longest suffix wildcard, the longest prefix wildcard, then `*`.
 pub fn virtual_host<'t>(table: &'t RouteTable, authority: &[u8]) -> Option<&'t VirtualHost> {
+    if let Domains { any: Some(index), exact, suffix, prefix } = &table.domains
+        && exact.is_empty()
+        && suffix.is_empty()
+        && prefix.is_empty()
+    {
+        return Some(&table.virtual_hosts[*index]);
+    }
     let mut buffer = [0u8; 256];
     let authority = if table.ignore_port_in_host { without_port(authority) } else { authority };
     let index = if authority.len() <= buffer.len() {
@@ -78,9 +85,9 @@ pub fn pick_cluster<'t>(
     forward: &'t Forward,
     head: &Head,
     random: u64,
-) -> Option<(Arc<str>, Option<&'t WeightedCluster>)> {
+) -> Option<(Cow<'t, str>, Option<&'t WeightedCluster>)> {
     match &forward.target {
-        Target::Cluster(name) => Some((name.clone(), None)),
+        Target::Cluster(name) => Some((Cow::Borrowed(name), None)),
         Target::ClusterHeader(header) => Some((named(head, header)?, None)),
         Target::Weighted(weighted) => {
             let given = weighted
@@ -91,7 +98,7 @@ pub fn pick_cluster<'t>(
             for cluster in &weighted.clusters {
                 if point < u64::from(cluster.weight) {
                     let name = match &cluster.name_header {
-                        None => cluster.name.clone(),
+                        None => Cow::Borrowed(&*cluster.name),
                         Some(header) => named(head, header)?,
                     };
                     return Some((name, Some(cluster)));
@@ -103,9 +110,9 @@ pub fn pick_cluster<'t>(
     }
 }
 
-fn named(head: &Head, header: &str) -> Option<Arc<str>> {
+fn named<'t>(head: &Head, header: &str) -> Option<Cow<'t, str>> {
     let name = head.get(header.as_bytes()).filter(|name| !name.is_empty())?;
-    std::str::from_utf8(name).ok().map(Arc::from)
+    std::str::from_utf8(name).ok().map(|name| Cow::Owned(name.to_owned()))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub fn location(
     let mut out = Vec::with_capacity(64 + head.path().len());
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"://");
-    authority(redirect, head, &mut out);
+    authority(redirect, scheme, head, &mut out);
     path(redirect, matched, head, render, &mut out);
     out
 }
@@ -39,7 +39,7 @@ pub fn rewritten(redirect: &Redirect, matched: &RouteMatch, head: &Head) -> Opti
     }
 }
 
-fn authority(redirect: &Redirect, head: &Head, out: &mut Vec<u8>) {
+fn authority(redirect: &Redirect, scheme: &[u8], head: &Head, out: &mut Vec<u8>) {
     let requested = head.authority();
     match (&redirect.host, redirect.port) {
         (Some(host), None) => out.extend_from_slice(host.as_bytes()),
@@ -48,11 +48,12 @@ fn authority(redirect: &Redirect, head: &Head, out: &mut Vec<u8>) {
             out.extend_from_slice(format!(":{port}").as_bytes());
         }
         (None, None) if matches!(redirect.scheme, RedirectScheme::Keep) => out.extend_from_slice(requested),
+        (None, None) if scheme == head.scheme() => out.extend_from_slice(requested),
         (None, None) => out.extend_from_slice(drop_default_port(requested, head.scheme())),
     }
 }
 
-/// When the redirect names a scheme, the default port of the old one no longer fits.
+/// When the scheme changes, the default port of the old one no longer fits.
 fn drop_default_port<'a>(authority: &'a [u8], old_scheme: &[u8]) -> &'a [u8] {
     let default: &[u8] = if old_scheme == b"https" { b":443" } else { b":80" };
     authority.strip_suffix(default).unwrap_or(authority)
@@ -114,6 +115,8 @@ mod tests {
         let base = || Redirect { status: 301, ..Redirect::default() };
         let cases = [
             (Redirect { scheme: RedirectScheme::Https, ..base() }, "https://shop/old/x?q=1"),
+            (Redirect { scheme: RedirectScheme::Other("ftp".into()), ..base() }, "ftp://shop/old/x?q=1"),
+            (Redirect { scheme: RedirectScheme::Other("http".into()), ..base() }, "http://shop:80/old/x?q=1"),
             (Redirect { host: Some("new".into()), ..base() }, "http://new/old/x?q=1"),
             (Redirect { port: Some(8080), ..base() }, "http://shop:8080/old/x?q=1"),
             (Redirect { path: RedirectPath::Full("/y".into()), ..base() }, "http://shop:80/y?q=1"),

@@ -1,15 +1,25 @@
-//! Reads the first bytes of a connection when a filter chain depends on them: TLS or not, server name, ALPN.
+//! Reads the first bytes of a connection when something depends on them (listener filters): the PROXY protocol's
+//! header, TLS or not, server name, ALPN, which HTTP.
 
 use crate::io::Socket;
+use engine::inspect::{self, Http};
+use engine::proxy_protocol::{self, Found, Origin};
+use model::listener::{Listener, ProxyProtocol, ProxyVersion};
 use rustls::server::Acceptor;
 use std::io;
-use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// A ClientHello with post-quantum keys fits; more is not a handshake.
 const LIMIT: usize = 64 * 1024;
 
-/// What the first bytes said. They stay readable.
+/// What the first bytes said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub hello: Hello,
+    /// From a PROXY protocol header.
+    pub origin: Option<Origin>,
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     pub tls: bool,
@@ -18,35 +28,111 @@ pub struct Hello {
     pub alpn: Vec<Vec<u8>>,
 }
 
-/// Reads until it is clear whether this is TLS and, if so, what the ClientHello says. On time-out or end of
-/// input, what is known by then counts.
-pub async fn inspect(socket: &mut Socket, limit: Duration) -> io::Result<Hello> {
-    let mut bytes = Vec::new();
-    let found = if limit.is_zero() {
-        read_hello(socket, &mut bytes).await
-    } else {
-        tokio::time::timeout(limit, read_hello(socket, &mut bytes)).await.unwrap_or(Ok(Hello::default()))
-    };
-    socket.unread(bytes);
-    found
+/// Why a connection ends before a filter chain is chosen.
+#[derive(Debug)]
+pub enum Stop {
+    Timeout,
+    /// The client went away.
+    Gone,
+    Refused(String),
 }
 
-async fn read_hello(socket: &mut Socket, bytes: &mut Vec<u8>) -> io::Result<Hello> {
-    let mut acceptor = Acceptor::default();
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Stop::Gone
+    }
+}
+
+/// Whether anything is to be read.
+pub fn needed(listener: &Listener) -> bool {
+    listener.inspect_tls || listener.inspect_http || listener.proxy_protocol.is_some()
+}
+
+/// Reads what the listener's filters ask for. All but a PROXY protocol header stays readable. When the time is up and
+/// the listener says so, what is known by then counts.
+pub async fn run(socket: &mut Socket, listener: &Listener) -> Result<Seen, Stop> {
+    let mut seen = Seen::default();
+    let mut bytes = Vec::new();
+    let limit = listener.listener_filters_timeout;
+    let work = filters(socket, listener, &mut bytes, &mut seen);
+    let result = match limit.is_zero() {
+        true => work.await,
+        false => tokio::time::timeout(limit, work).await.unwrap_or(Err(Stop::Timeout)),
+    };
+    socket.unread(bytes);
+    match result {
+        Err(Stop::Timeout) if listener.continue_on_filters_timeout => Ok(seen),
+        Err(stop) => Err(stop),
+        Ok(()) => Ok(seen),
+    }
+}
+
+async fn filters(socket: &mut Socket, listener: &Listener, bytes: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Stop> {
+    if let Some(config) = &listener.proxy_protocol {
+        seen.origin = proxy_header(socket, config, bytes).await?;
+    }
+    if listener.inspect_tls {
+        seen.hello = tls_hello(socket, bytes).await?;
+    }
+    if listener.inspect_http && !seen.hello.tls {
+        let mut http = inspect::http(bytes);
+        while http == Http::Partial {
+            more(socket, bytes).await?;
+            http = inspect::http(bytes);
+        }
+        seen.hello.alpn.extend(http.protocol().map(|name| name.as_bytes().to_vec()));
+    }
+    Ok(())
+}
+
+async fn more(socket: &mut Socket, bytes: &mut Vec<u8>) -> Result<(), Stop> {
+    match socket.read_buf(bytes).await? {
+        0 => Err(Stop::Gone),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the header from the front of `bytes`.
+async fn proxy_header(
+    socket: &mut Socket,
+    config: &ProxyProtocol,
+    bytes: &mut Vec<u8>,
+) -> Result<Option<Origin>, Stop> {
     loop {
-        let before = bytes.len();
-        if socket.read_buf(bytes).await? == 0 || bytes.len() > LIMIT {
+        match proxy_protocol::parse(bytes).map_err(|error| Stop::Refused(error.to_string()))? {
+            Found::Partial => more(socket, bytes).await?,
+            Found::Header(header) if config.takes(header.version) => {
+                bytes.drain(..header.length);
+                return Ok(header.origin);
+            }
+            _ if config.optional => return Ok(None),
+            Found::Header(header) => return Err(Stop::Refused(not_taken(header.version))),
+            Found::Other => return Err(Stop::Refused("there is no PROXY protocol header".into())),
+        }
+    }
+}
+
+fn not_taken(version: ProxyVersion) -> String {
+    format!("PROXY protocol {version:?} is not allowed here")
+}
+
+async fn tls_hello(socket: &mut Socket, bytes: &mut Vec<u8>) -> Result<Hello, Stop> {
+    let mut acceptor = Acceptor::default();
+    let mut fed = 0;
+    loop {
+        while bytes.len() == fed {
+            more(socket, bytes).await?;
+        }
+        if !may_be_tls(bytes) || bytes.len() > LIMIT {
             return Ok(Hello::default());
         }
-        // A TLS record of type handshake (22), version 3.x.
-        let handshake = bytes[0] == 22 && bytes.get(1).is_none_or(|&major| major == 3);
-        if !handshake {
-            return Ok(Hello::default());
-        }
-        let mut fresh = &bytes[before..];
+        let mut fresh = &bytes[fed..];
         while !fresh.is_empty() {
-            acceptor.read_tls(&mut fresh)?;
+            if acceptor.read_tls(&mut fresh).is_err() {
+                return Ok(Hello { tls: true, ..Hello::default() });
+            }
         }
+        fed = bytes.len();
         match acceptor.accept() {
             Ok(None) => {}
             Ok(Some(accepted)) => {
@@ -61,4 +147,9 @@ async fn read_hello(socket: &mut Socket, bytes: &mut Vec<u8>) -> io::Result<Hell
             Err(_) => return Ok(Hello { tls: true, ..Hello::default() }),
         }
     }
+}
+
+/// Begins as a TLS record of type handshake (22), version 3.x.
+fn may_be_tls(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&22) && bytes.get(1).is_none_or(|&major| major == 3)
 }

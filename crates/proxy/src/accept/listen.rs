@@ -1,5 +1,6 @@
 //! Listening sockets.
 
+use crate::io::Socket as Stream;
 use model::Address;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -10,6 +11,19 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 pub enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl Acceptor {
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                // Failing to tune a socket does not make it useless.
+                let _ = stream.set_nodelay(true);
+                Stream::tcp(stream)
+            }),
+            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::unix(stream)),
+        }
+    }
 }
 
 /// A listening TCP socket. With `reuse_port` every worker has one of its own and the kernel spreads connections.

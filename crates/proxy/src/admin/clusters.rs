@@ -2,6 +2,7 @@
 
 use crate::worker::ClusterReport;
 use model::Snapshot;
+use model::health::ActiveHealth;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,6 +18,8 @@ struct Host {
     weight: u32,
     ejected: bool,
     healthy: bool,
+    draining: bool,
+    checked: ActiveHealth,
 }
 
 type Clusters = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Host>>;
@@ -34,17 +37,28 @@ fn sum(reports: &[Vec<ClusterReport>]) -> Clusters {
             total.weight = host.weight;
             total.ejected |= host.ejected;
             total.healthy = host.health.usable();
+            total.draining = host.health == model::endpoint::Health::Draining;
+            total.checked = host.checked;
         }
     }
     clusters
 }
 
-fn flags(host: &Host) -> &'static str {
-    match (host.ejected, host.healthy) {
-        (true, _) => "/failed_outlier_check",
-        (false, false) => "/failed_eds_health",
-        (false, true) => "healthy",
-    }
+/// Envoy's flags in Envoy's order.
+fn flags(host: &Host) -> String {
+    let checked = &host.checked;
+    let flags = [
+        (checked.failed, "/failed_active_hc"),
+        (host.ejected, "/failed_outlier_check"),
+        (!host.healthy, "/failed_eds_health"),
+        (checked.degraded, "/degraded_active_hc"),
+        (checked.leaving, "/pending_dynamic_removal"),
+        (checked.pending, "/pending_active_hc"),
+        (checked.timeout, "/active_hc_timeout"),
+        (host.draining, "/eds_status_draining"),
+    ];
+    let set: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
+    if set.is_empty() { "healthy".into() } else { set }
 }
 
 /// `cluster::address::metric::value` lines.
@@ -110,6 +124,11 @@ fn host_status(address: &str, host: &Host) -> serde_json::Value {
         ],
         "health_status": {
             "eds_health_status": if host.healthy { "HEALTHY" } else { "UNHEALTHY" },
+            "failed_active_health_check": host.checked.failed,
+            "failed_active_degraded_check": host.checked.degraded,
+            "pending_dynamic_removal": host.checked.leaving,
+            "pending_active_hc": host.checked.pending,
+            "active_hc_timeout": host.checked.timeout,
             "failed_outlier_check": host.ejected,
         },
         "weight": host.weight,

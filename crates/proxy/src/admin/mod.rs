@@ -25,6 +25,7 @@ pub struct Admin {
     pub command_line: Vec<(String, String)>,
     /// Told when `/quitquitquit` asks to stop.
     pub quit: Arc<Notify>,
+    pub overload: crate::overload::Figures,
     /// `/healthcheck/fail`.
     pub failed: AtomicBool,
 }
@@ -60,7 +61,7 @@ impl Admin {
             ("/certs", _) => dump::certificates(self).await,
             ("/server_info", _) => self.server_info().await,
             ("/memory", _) => {
-                let bytes = resident_bytes().to_string();
+                let bytes = crate::telemetry::resident_bytes().to_string();
                 Response::json(json!({"allocated": bytes, "total_physical_bytes": bytes}).to_string())
             }
             ("/logging", &Method::POST) => logging::answer(&request),
@@ -115,15 +116,19 @@ impl Admin {
     }
 
     fn server_stats(&self) -> BTreeMap<String, crate::telemetry::stats::Total> {
-        stats::server(&[
+        let mut all = stats::server(&[
             ("server.live", u64::from(self.state() == "LIVE")),
             ("server.uptime", self.started.elapsed().as_secs()),
             ("server.concurrency", self.concurrency as u64),
-            ("server.memory_physical_size", resident_bytes()),
+            ("server.memory_physical_size", crate::telemetry::resident_bytes()),
             ("control_plane.connected_state", u64::from(self.lifecycle.connected())),
             ("control_plane.update_success", self.lifecycle.accepted()),
             ("control_plane.update_rejected", self.lifecycle.rejected()),
-        ])
+        ]);
+        let overload = self.overload.read();
+        let overload: Vec<(&str, u64)> = overload.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        all.extend(stats::server(&overload));
+        all
     }
 
     async fn clusters(&self, request: &Request) -> Response {
@@ -169,11 +174,4 @@ impl Admin {
         });
         Response::json(format!("{info:#}\n"))
     }
-}
-
-/// Resident memory of this process.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    pages * 4096
 }

@@ -5,9 +5,10 @@ use super::forward::{Journey, Retrying};
 use super::mirror;
 use super::relay::client_gone;
 use super::watch::Alarm;
+use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Cluster, Host};
+use crate::upstream::{Bound, Cluster, Host, preconnect};
 use engine::resilience::outlier::Sign;
 use engine::resilience::retry::{self, Ending};
 use engine::resilience::{budget, deadline};
@@ -272,7 +273,7 @@ fn grant(call: &mut Call<'_>, journey: &mut Journey<'_>, late: bool) -> bool {
 /// Waits before the next attempt: as long as the upstream says, else fully jittered and doubling.
 async fn back_off(call: &mut Call<'_>, journey: &Journey<'_>) -> Result<(), Refusal> {
     let Some(policy) = &journey.policy else { return Ok(()) };
-    let now = call.info.start_unix_micros / 1_000_000 + call.started.elapsed().as_secs();
+    let now = call.info.start_unix_micros / 1_000_000 + clock::since(call.started).as_secs();
     let told =
         policy.rate_limited_back_off.as_ref().and_then(|limited| retry::reset_after(limited, call.response, now));
     let delay = match told {
@@ -318,13 +319,17 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.info.upstream_host = Some(host.name.clone());
     call.watch.end_attempt();
     let acquired = {
+        let origin = exchange::origin(cluster, call.connection);
         let Call { request, watch, info, upgrade, .. } = &mut *call;
-        let authority = std::str::from_utf8(request.authority()).unwrap_or_default();
-        let wish = Wish { downstream: info.protocol, upgrade: *upgrade, authority, fresh: journey.fresh, priority };
-        tokio::select! {
-            biased;
-            acquired = exchange::acquire(cluster, &host, wish) => acquired,
-            alarm = watch.expired() => return Err(Failed::unsent(alarm_refusal(alarm), Some(&host))),
+        let (downstream, authority) = (info.protocol, request.authority());
+        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority, origin };
+        match exchange::pooled(cluster, &host, &wish) {
+            Some(acquired) => Ok(acquired),
+            None => tokio::select! {
+                biased;
+                acquired = exchange::open(cluster, &host, &wish) => acquired,
+                alarm = watch.expired() => return Err(Failed::unsent(alarm_refusal(alarm), Some(&host))),
+            },
         }
     };
     let acquired = match acquired {
@@ -335,6 +340,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
         }
     };
     cluster.note(&host, Sign::ConnectOk);
+    preconnect(cluster, &host);
     if let model::route::HostRewrite::Auto = journey.forward.host_rewrite
         && !host.endpoint.hostname.is_empty()
     {
@@ -343,7 +349,7 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     let exchange = Exchange::start(acquired, call.request, call.framing, call.upgrade)
         .map_err(|refusal| Failed::unsent(refusal, Some(&host)))?;
     call.info.upstream_local = exchange.local();
-    let sent_at = Instant::now();
+    let sent_at = clock::now();
     call.watch.set_upstream_duration(sent_at, cluster.config.max_stream_duration);
     call.watch.set_attempt_idle(journey.deadlines.per_try_idle, sent_at);
     Ok(Attempt { exchange, host, upload: Transfer::default(), uploaded: false, sent_at, in_flight })
@@ -355,7 +361,7 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     if journey.levels.choice.host.include_request_attempt_count {
         call.request.set(b"x-envoy-attempt-count", itoa::Buffer::new().format(call.info.attempts).as_bytes());
     }
-    let spent = if call.info.attempts > 1 { call.started.elapsed() } else { Duration::ZERO };
+    let spent = if call.info.attempts > 1 { clock::since(call.started) } else { Duration::ZERO };
     if let Some(expected) = journey.deadlines.expected(spent, journey.hedge) {
         let suppress = call.service.manager.suppress_envoy_headers;
         deadline::tell(journey.forward, call.request, expected, suppress);
@@ -363,7 +369,8 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
     let avoid = journey.policy.as_ref().is_some_and(|policy| policy.avoid_previous_hosts);
     let avoid: &[Rc<Host>] = if avoid { &journey.tried } else { &[] };
     let attempts = journey.policy.as_ref().map_or(1, |policy| policy.host_selection_attempts);
-    let host = journey.cluster.pick(avoid, attempts).map_err(|refusal| Failed::unsent(refusal, None))?;
+    let bound = Bound { original: call.connection.original, request: Some(call.request) };
+    let host = journey.cluster.choose(avoid, attempts, bound).map_err(|refusal| Failed::unsent(refusal, None))?;
     journey.tried.push(host.clone());
     Ok(host)
 }
@@ -374,12 +381,12 @@ async fn answer(call: &mut Call<'_>, journey: &mut Journey<'_>, mut attempt: Att
     call.info.bytes_received = attempt.upload.bytes;
     match progress {
         Ok(None) => {
-            call.info.response_duration = Some(call.started.elapsed());
+            call.info.response_duration = Some(clock::since(call.started));
             call.watch.touch_answer();
             Outcome::Answered(attempt)
         }
         Ok(Some(index)) => {
-            call.info.response_duration = Some(call.started.elapsed());
+            call.info.response_duration = Some(clock::since(call.started));
             let answered = std::mem::replace(&mut journey.late[index], attempt);
             call.info.upstream_host = Some(answered.host.name.clone());
             Outcome::Answered(answered)
@@ -410,7 +417,7 @@ async fn await_head(
                 Poll::Ready(Ok(())) => {
                     attempt.uploaded = true;
                     if journey.retries == 0 && !*upgrade {
-                        watch.set_route(Instant::now(), journey.deadlines.route);
+                        watch.set_route(clock::now(), journey.deadlines.route);
                     }
                     watch.set_attempt(journey.deadlines.per_try);
                     mirror::send(&mut journey.shadows, body);

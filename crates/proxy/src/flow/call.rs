@@ -4,6 +4,7 @@ use super::filters::{self, Leftovers};
 use super::forward;
 use super::respond::{self, Responder};
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
 use crate::state::groups::Groups;
@@ -20,8 +21,8 @@ use model::format::Format;
 use model::http::UnderscoresAction;
 use model::refusal::BadRequest;
 use model::route::{Action, RequireTls, RouteTable};
+use std::borrow::Cow;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// One request being served.
@@ -58,11 +59,11 @@ pub enum Ended {
 
 /// From request head to access log line.
 pub async fn serve(mut call: Call<'_>) -> Ended {
-    let stats = call.service.stats.clone();
+    let stats = &*call.service.stats;
     stats.downstream_rq_total.inc();
     stats.rq_total.inc();
     stats.downstream_rq_active.inc();
-    let active = Active(stats.clone());
+    let active = Active(stats);
     let outcome = run(&mut call).await;
     let ended = match outcome {
         Ok(ended) => ended,
@@ -74,9 +75,9 @@ pub async fn serve(mut call: Call<'_>) -> Ended {
 }
 
 /// Counts a request while it lives, also when its future is dropped.
-struct Active(std::sync::Arc<crate::telemetry::HttpStats>);
+struct Active<'s>(&'s crate::telemetry::HttpStats);
 
-impl Drop for Active {
+impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.0.downstream_rq_active.dec();
     }
@@ -90,6 +91,10 @@ pub(super) enum Way {
 }
 
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
+    if call.service.sheds && call.worker.sheds(|shed| shed.requests) {
+        call.service.stats.downstream_rq_overload_close.inc();
+        return Err(Refusal::Overloaded);
+    }
     let mut table = call.service.routes.current();
     admit(call, &table)?;
     let mut followed = Followed::default();
@@ -115,7 +120,7 @@ async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) 
     };
     levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);
     if !call.service.manager.filters.is_empty() {
-        let cluster = picked.as_ref().map_or("", |(name, _)| name);
+        let cluster = picked.as_ref().map_or("", |(name, _)| &**name);
         match filters::run(call, &levels, cluster).await {
             Ok(None) => {}
             Ok(Some(ended)) => return Ok(Way::Ended(ended)),
@@ -126,7 +131,9 @@ async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) 
         let location = [b"https://", call.request.authority(), call.request.path()].concat();
         return respond::redirect(call, 301, location, None).await.map(Way::Ended);
     }
-    call.info.route_name.clone_from(&choice.route.name);
+    if !choice.route.name.is_empty() {
+        call.info.route_name.clone_from(&choice.route.name);
+    }
     act(call, &levels, picked.map(|(name, _)| name), followed).await
 }
 
@@ -135,10 +142,10 @@ pub(super) fn choose<'t>(call: &Call<'_>, table: &'t RouteTable) -> Option<route
     route::choose(table, &asked)
 }
 
-async fn act(
+async fn act<'t>(
     call: &mut Call<'_>,
-    levels: &respond::Levels<'_>,
-    cluster: Option<Arc<str>>,
+    levels: &respond::Levels<'t>,
+    cluster: Option<Cow<'t, str>>,
     followed: &mut Followed,
 ) -> Result<Way, Refusal> {
     let route = levels.choice.route;
@@ -178,11 +185,11 @@ fn start_over(call: &mut Call<'_>) {
     finish(call);
     call.service.stats.downstream_rq_total.inc();
     call.service.stats.rq_total.inc();
-    call.started = Instant::now();
+    call.started = clock::now();
     call.info = StreamInfo {
         protocol: call.info.protocol,
         remote: call.info.remote,
-        start_unix_micros: crate::telemetry::unix_micros(),
+        start_unix_micros: clock::unix_micros(),
         ..StreamInfo::default()
     };
     call.response.clear();
@@ -244,20 +251,36 @@ fn admit(call: &mut Call<'_>, table: &RouteTable) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The bytes that a host with port may consist of.
+const IN_HOST: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = b'!' as usize;
+    while byte < 256 {
+        allowed[byte] = byte != 0x7f;
+        byte += 1;
+    }
+    let refused = b"/?#@\\\"<>^`{|}";
+    let mut at = 0;
+    while at < refused.len() {
+        allowed[refused[at] as usize] = false;
+        at += 1;
+    }
+    allowed
+};
+
 fn check_head(head: &mut Head, underscores: UnderscoresAction) -> Result<(), Refusal> {
     const BAD_PATH: Refusal = Refusal::BadRequest(BadRequest::BadPath);
     let path = head.path();
     if memchr::memchr(b'#', path).is_some() {
         return Err(Refusal::BadRequest(BadRequest::Fragment));
     }
-    if path.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+    if path.iter().any(|&byte| byte <= b' ' || byte >= 0x7f) {
         return Err(BAD_PATH);
     }
     if !path.is_empty() && path[0] != b'/' && path != b"*" {
         return Err(BAD_PATH);
     }
-    let valid = |&byte: &u8| byte > b' ' && byte != 0x7f && !b"/?#@\\\"<>^`{|}".contains(&byte);
-    if !head.authority().iter().all(valid) {
+    if !head.authority().iter().all(|&byte| IN_HOST[usize::from(byte)]) {
         return Err(Refusal::BadRequest(BadRequest::BadHost));
     }
     if underscores != UnderscoresAction::Allow {
@@ -340,7 +363,7 @@ fn tls_required(call: &Call<'_>, require: RequireTls) -> bool {
 
 /// Counts and logs what happened.
 fn finish(call: &mut Call<'_>) {
-    let duration = call.started.elapsed();
+    let duration = clock::since(call.started);
     let stats = &call.service.stats;
     stats.downstream_rq_time.record(duration);
     stats.responses.note(call.info.status);

@@ -1,7 +1,7 @@
 //! From an accepted socket to the protocol it speaks: inspect, choose a filter chain, secure, dispatch.
 
 use super::{http1, http2};
-use crate::accept::inspect::{self, Hello};
+use crate::accept::inspect::{self, Hello, Seen, Stop};
 use crate::accept::listen;
 use crate::io::{Io, Socket};
 use crate::state::{ChainService, HttpService, ListenerService, ServiceKind, Worker};
@@ -9,6 +9,8 @@ use crate::tcp;
 use crate::tls::{self, ServerTransport};
 use engine::chain;
 use engine::info::{ConnectionFacts, TlsFacts};
+use engine::inspect::PREFACE;
+use engine::proxy_protocol::Origin;
 use model::http::Codec;
 use model::listener::ConnectionInfo;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,64 +20,99 @@ use tokio::io::AsyncReadExt;
 
 /// Handshakes that take longer are given up, unless the filter chain says otherwise.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// The client preface of HTTP/2 (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one connection to its end.
 pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket: Socket) {
     let stats = &listener.stats;
-    let (remote, local) = addresses(&listener, &socket);
-    let hello = if listener.config.inspect_tls {
-        match inspect::inspect(&mut socket, listener.config.listener_filters_timeout).await {
-            Ok(hello) => hello,
-            Err(_) => {
-                stats.downstream_listener_filter_error.inc();
-                return;
-            }
+    let mut addresses = addresses(&listener, &socket);
+    let hello = match Box::pin(inspected(&listener, &mut socket)).await {
+        None => return,
+        Some(Seen { hello, origin }) => {
+            addresses.replace(origin);
+            hello
         }
-    } else {
-        Hello::default()
     };
-    let Some(service) = choose(&listener, remote, local, &hello) else {
+    let Some(service) = choose(&listener, &addresses, &hello) else {
         stats.no_filter_chain_match.inc();
         return;
     };
-    let Some((io, tls)) = secure(&listener, &service, socket).await else { return };
+    // Boxed, as are the ways that few connections go: what stays is small.
+    let Some((io, tls)) = Box::pin(secure(&listener, &service, socket)).await else { return };
     let facts = Rc::new(ConnectionFacts {
         id: worker.next_connection_id(),
-        direct_remote: remote,
-        local,
+        peer: addresses.peer,
+        direct_remote: addresses.remote,
+        local: addresses.local,
+        original: addresses.original,
         server_name: hello.server_name.into(),
         tls,
         filter_chain: service.chain.name.clone(),
     });
     match &service.kind {
         ServiceKind::Http(http) => serve_http(&worker, http, &facts, io).await,
-        ServiceKind::Tcp(proxy) => tcp::proxy::serve(&worker, proxy, &facts, io).await,
+        ServiceKind::Tcp(proxy) => Box::pin(tcp::proxy::serve(&worker, proxy, &facts, io)).await,
         ServiceKind::Close => {}
     }
 }
 
-/// The peer, and where it meant to go.
-fn addresses(listener: &ListenerService, socket: &Socket) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let Some(stream) = socket.as_tcp() else { return (None, None) };
-    let remote = stream.peer_addr().ok().map(listen::canonical);
-    let original = listener.config.original_dst.then(|| listen::original_destination(stream)).flatten();
-    (remote, original.or_else(|| stream.local_addr().ok().map(listen::canonical)))
+/// What the listener filters saw; `None` when the connection is over.
+async fn inspected(listener: &ListenerService, socket: &mut Socket) -> Option<Seen> {
+    if !inspect::needed(&listener.config) {
+        return Some(Seen::default());
+    }
+    match inspect::run(socket, &listener.config).await {
+        Ok(seen) => return Some(seen),
+        Err(Stop::Timeout) => listener.stats.downstream_pre_cx_timeout.inc(),
+        Err(Stop::Gone) => {}
+        Err(Stop::Refused(reason)) => {
+            listener.stats.downstream_listener_filter_error.inc();
+            tracing::debug!(listener = %listener.config.name, reason, "connection refused");
+        }
+    }
+    None
 }
 
-fn choose(
-    listener: &ListenerService,
+#[derive(Default)]
+struct Addresses {
+    /// The socket's other end.
+    peer: Option<SocketAddr>,
+    /// The client: the peer, or whom it speaks for.
     remote: Option<SocketAddr>,
+    /// Where the client meant to go.
     local: Option<SocketAddr>,
-    hello: &Hello,
-) -> Option<Rc<ChainService>> {
+    /// That again, where it is not this listener.
+    original: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// A PROXY protocol header says more.
+    fn replace(&mut self, origin: Option<Origin>) {
+        let Some(origin) = origin else { return };
+        self.remote = Some(origin.source);
+        if self.local != Some(origin.destination) {
+            self.local = Some(origin.destination);
+            self.original = Some(origin.destination);
+        }
+    }
+}
+
+fn addresses(listener: &ListenerService, socket: &Socket) -> Addresses {
+    let Some(stream) = socket.as_tcp() else { return Addresses::default() };
+    let peer = stream.peer_addr().ok().map(listen::canonical);
+    let original = listener.config.original_dst.then(|| listen::original_destination(stream)).flatten();
+    let local = original.or_else(|| stream.local_addr().ok().map(listen::canonical));
+    Addresses { peer, remote: peer, local, original }
+}
+
+fn choose(listener: &ListenerService, addresses: &Addresses, hello: &Hello) -> Option<Rc<ChainService>> {
     // A Unix socket has no addresses to match.
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-    let (remote, local) = (remote.unwrap_or(nowhere), local.unwrap_or(nowhere));
+    let known = |address: Option<SocketAddr>| address.unwrap_or(nowhere);
+    let (remote, local) = (known(addresses.remote), known(addresses.local));
     let info = ConnectionInfo {
         destination_ip: local.ip(),
         destination_port: local.port(),
+        direct_source_ip: known(addresses.peer).ip(),
         source_ip: remote.ip(),
         source_port: remote.port(),
         server_name: &hello.server_name,
@@ -137,11 +174,11 @@ async fn serve_http(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<C
         Codec::Auto => match io.alpn() {
             Some(b"h2") => true,
             Some(b"http/1.1") => false,
-            _ => has_preface(&mut io).await,
+            _ => Box::pin(has_preface(&mut io)).await,
         },
     };
     if http2 {
-        http2::serve(worker, service, facts, io).await;
+        Box::pin(http2::serve(worker, service, facts, io)).await;
     } else {
         http1::serve(worker, service, facts, io).await;
     }

@@ -5,6 +5,7 @@ use super::call::{Call, Way, choose, render};
 use super::mirror::{self, Shadow};
 use super::relay;
 use super::respond::Levels;
+use crate::clock;
 use crate::http::h1::Framing;
 use crate::upstream::{Cluster, Host};
 use engine::edits;
@@ -20,8 +21,6 @@ use model::route::{Forward, InternalRedirects};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// Body bytes kept for another attempt on a connection that was alive, when nothing else asks for one.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -73,20 +72,20 @@ pub(super) async fn forward<'t>(
     call: &mut Call<'_>,
     levels: &Levels<'t>,
     forward: &'t Forward,
-    cluster: Option<Arc<str>>,
+    cluster: Option<Cow<'t, str>>,
     followed: &mut Followed,
 ) -> Result<Way, Refusal> {
     let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
     let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
-    call.info.cluster = Some(name);
+    call.info.cluster = Some(cluster.name.clone());
     if !upgrade_allowed(call, forward) {
         return Err(Refusal::UpgradeDenied);
     }
     join_groups(call, levels);
     let mut journey = plan(call, cluster, levels, forward);
     let longest = journey.deadlines.stream;
-    if !longest.is_zero() && call.started.elapsed() >= longest {
+    if !longest.is_zero() && clock::since(call.started) >= longest {
         // Nobody waits for the answer any more: the work is not begun.
         return Err(Refusal::StreamDuration);
     }
@@ -188,7 +187,7 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
     let keep = if shadows.is_empty() { again } else { again.max(cluster.config.buffer_limit) };
     call.body.keep_up_to(keep, again);
     if call.body.is_done() && !call.upgrade {
-        call.watch.set_route(Instant::now(), deadlines.route);
+        call.watch.set_route(clock::now(), deadlines.route);
     }
     cluster.deposit_retry();
     Journey {

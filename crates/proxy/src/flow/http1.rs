@@ -3,8 +3,10 @@
 use super::call::{self, Call, Ended};
 use super::respond::Responder;
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::{Framing, Limits, Reader, Received, Writer, reader::HeadRead};
+use crate::http::heads;
 use crate::io::{Io, SharedIo};
 use crate::state::{HttpService, Membership, Worker};
 use engine::Head;
@@ -15,7 +17,7 @@ use model::refusal::BadRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time a client that sent an invalid request has to read the answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -64,7 +66,8 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         served += 1;
         let last = manager.timeouts.max_requests_per_connection;
         let keep_alive = received.keep_alive && (last == 0 || served < last);
-        if connection.serve_one(&received, keep_alive).await == Ended::Close {
+        // Boxed: an idle connection would otherwise carry the room for a request around.
+        if Box::pin(connection.serve_one(&received, keep_alive)).await == Ended::Close {
             connection.close().await;
             return;
         }
@@ -76,13 +79,16 @@ impl Connection<'_> {
     /// The next request head; `None` when the connection is over: closed, idle too long, or draining.
     async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
         let timeouts = self.service.manager.timeouts;
-        self.watch.set_idle(timeouts.idle, Instant::now());
-        let drain = &self.membership;
-        let (reader, request, watch, limits) = (&mut self.reader, &mut self.request, &mut self.watch, &self.limits);
+        self.watch.set_idle(timeouts.idle, clock::now());
+        let Connection { reader, request, response, watch, limits, membership, .. } = self;
         let mut begun = false;
         let read = poll_fn(|cx: &mut Context<'_>| {
             if let Poll::Ready(read) = reader.poll_request(cx, request, limits) {
                 return Poll::Ready(read.map(Some));
+            }
+            if !reader.has_input() {
+                heads::give(request);
+                heads::give(response);
             }
             if reader.has_input() && !begun {
                 begun = true;
@@ -93,7 +99,7 @@ impl Connection<'_> {
                 return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok(None) });
             }
             // An idle connection has nothing to finish.
-            if !begun && served > 0 && drain.poll_started(cx).is_ready() {
+            if !begun && served > 0 && membership.poll_started(cx).is_ready() {
                 return Poll::Ready(Ok(None));
             }
             Poll::Pending
@@ -112,7 +118,7 @@ impl Connection<'_> {
     async fn serve_one(&mut self, received: &Received, keep_alive: bool) -> Ended {
         self.service.stats.downstream_rq_http1_total.inc();
         self.watch.clear();
-        let started = Instant::now();
+        let started = clock::now();
         let upgrade = received.framing == Framing::None && request::is_upgrade(&self.request);
         let call = Call {
             worker: self.worker,
@@ -132,7 +138,7 @@ impl Connection<'_> {
             groups: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
-                start_unix_micros: crate::telemetry::unix_micros(),
+                start_unix_micros: clock::unix_micros(),
                 ..StreamInfo::default()
             },
             started,
@@ -145,7 +151,7 @@ impl Connection<'_> {
         self.service.stats.downstream_cx_protocol_error.inc();
         self.request.clear();
         self.reader_stops();
-        let started = Instant::now();
+        let started = clock::now();
         let mut call = Call {
             worker: self.worker,
             service: self.service,
@@ -164,7 +170,7 @@ impl Connection<'_> {
             groups: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,
-                start_unix_micros: crate::telemetry::unix_micros(),
+                start_unix_micros: clock::unix_micros(),
                 ..StreamInfo::default()
             },
             started,

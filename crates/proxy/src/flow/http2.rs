@@ -3,8 +3,10 @@
 use super::call::{self, Call};
 use super::respond::Responder;
 use super::watch::Watch;
+use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::Framing;
+use crate::http::h2::cork::{Cork, Corked, cork};
 use crate::http::h2::{H2Source, convert};
 use crate::io::Io;
 use crate::state::{HttpService, Worker};
@@ -14,9 +16,10 @@ use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use h2::server::SendResponse;
 use http::Request;
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 /// Streams reset by the client before they were served, per connection (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 100;
@@ -25,6 +28,7 @@ const HEADER_LIST: u32 = 60 * 1024;
 pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, io: Io) {
     service.stats.downstream_cx_http2_total.inc();
     let options = &service.manager.http2;
+    let (corked, cork) = cork(io);
     let handshake = h2::server::Builder::new()
         .initial_window_size(options.initial_stream_window)
         .initial_connection_window_size(options.initial_connection_window)
@@ -32,10 +36,11 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
         .max_header_list_size(u32::try_from(service.manager.max_head_bytes).unwrap_or(HEADER_LIST))
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-        .handshake::<_, Bytes>(io)
+        .handshake::<_, Bytes>(corked)
         .await;
     let Ok(mut connection) = handshake else {
         service.stats.downstream_cx_protocol_error.inc();
+        let _ = poll_fn(|cx| cork.poll_flush(cx)).await;
         return;
     };
     let membership = service.drain.join();
@@ -45,7 +50,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
     loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
+            accepted = accept(&mut connection, &cork) => match accepted {
                 Some(Ok((request, respond))) => {
                     spawn_stream(worker, service, facts, request, respond, &active);
                 }
@@ -68,6 +73,24 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
             }
         }
     }
+}
+
+type Connection = h2::server::Connection<Corked, Bytes>;
+type Accepted = (Request<h2::RecvStream>, SendResponse<Bytes>);
+
+/// The next stream. What the connection has to say goes out when there is none at the moment.
+async fn accept(connection: &mut Connection, cork: &Cork) -> Option<Result<Accepted, h2::Error>> {
+    poll_fn(|cx| match connection.poll_accept(cx) {
+        Poll::Ready(Some(accepted)) => Poll::Ready(Some(accepted)),
+        // It has ended; the last words are gathered.
+        Poll::Ready(None) => cork.poll_flush(cx).map(|_| None),
+        // A write that fails shows in the next read.
+        Poll::Pending => {
+            let _ = cork.poll_flush(cx);
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// Ready when no stream was active for `limit`.
@@ -93,7 +116,7 @@ fn spawn_stream(
     tokio::task::spawn_local(async move {
         let stream: std::pin::Pin<Box<dyn Future<Output = ()>>> =
             Box::pin(serve_stream(&worker, &service, &facts, request, respond));
-        stream.await;
+        clock::Ticking::new(stream).await;
         active.set(active.get() - 1);
     });
 }
@@ -136,10 +159,10 @@ async fn serve_stream(
         groups: Default::default(),
         info: StreamInfo {
             protocol: Protocol::Http2,
-            start_unix_micros: crate::telemetry::unix_micros(),
+            start_unix_micros: clock::unix_micros(),
             ..StreamInfo::default()
         },
-        started: Instant::now(),
+        started: clock::now(),
     };
     call::serve(call).await;
 }

@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::respond::Levels;
+use crate::clock;
 use crate::http::body::{Input, Replay, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::upstream::exchange::{self, Exchange, Wish};
@@ -84,9 +85,10 @@ pub(super) fn send(shadows: &mut Vec<Shadow>, body: &Replay<'_>) {
             continue;
         };
         let body = Kept { data: body.to_vec(), read: 0 };
+        let timeout = shadow.timeout;
+        let copy = Box::pin(tokio::time::timeout(timeout, exchange(shadow, body)));
         tokio::task::spawn_local(async move {
-            let timeout = shadow.timeout;
-            if tokio::time::timeout(timeout, exchange(shadow, body)).await.is_err() {
+            if clock::Ticking::new(copy).await.is_err() {
                 tracing::debug!("a mirrored request took too long");
             }
         });
@@ -123,9 +125,9 @@ async fn run(
     framing: Framing,
     body: &mut Kept,
 ) -> Option<u16> {
-    let authority = std::str::from_utf8(head.authority()).unwrap_or_default();
-    let wish = Wish { downstream, upgrade: false, authority, fresh: false, priority: 0 };
-    let acquired = exchange::acquire(cluster, host, wish).await.ok()?;
+    let wish =
+        Wish { downstream, upgrade: false, authority: head.authority(), fresh: false, priority: 0, origin: None };
+    let acquired = exchange::acquire(cluster, host, &wish).await.ok()?;
     let mut exchange = Exchange::start(acquired, head, framing, false).ok()?;
     let mut upload = Transfer::default();
     let mut response = Head::default();

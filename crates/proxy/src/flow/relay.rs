@@ -4,6 +4,7 @@ use super::attempt::{Attempt, alarm_refusal};
 use super::call::{Call, Ended};
 use super::forward::Journey;
 use super::respond::{self, Responder};
+use crate::clock;
 use crate::http::body::{CopyError, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::http::pace::{Pace, Paced};
@@ -41,7 +42,7 @@ pub(super) async fn stream_back(
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
     // The time runs from the request's end: an answer that comes before has none.
     if !call.service.manager.suppress_envoy_headers && !call.upgrade && call.body.is_done() {
-        let millis = answered.sent_at.elapsed().as_millis();
+        let millis = clock::since(answered.sent_at).as_millis();
         call.response.set(b"x-envoy-upstream-service-time", itoa::Buffer::new().format(millis).as_bytes());
     }
     if journey.levels.choice.host.include_attempt_count_in_response {
@@ -55,8 +56,8 @@ pub(super) async fn stream_back(
     respond::send_head(call, framing, keep_length)?;
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
-    call.info.request_duration = Some(call.started.elapsed());
-    let took = answered.sent_at.elapsed();
+    call.info.request_duration = Some(clock::since(call.started));
+    let took = clock::since(answered.sent_at);
     cluster.stats.upstream_rq_time.record(took);
     call.groups.answered(call.response.status, Some(took));
     cluster.stats.upstream_cx_rx_bytes_total.add(call.info.bytes_sent);
@@ -152,7 +153,7 @@ pub(super) async fn switch_protocols(
     let mut upstream = exchange.into_tunnel().ok_or(Refusal::UpgradeDenied)?;
     let downstream = tunnel::End { io: reader.io().clone(), early: reader.take_rest() };
     let upstream_end = tunnel::End { io: upstream.reader.io().clone(), early: upstream.reader.take_rest() };
-    let moved = tunnel::run(downstream, upstream_end, journey_idle(journey)).await;
+    let moved = tunnel::run(downstream, upstream_end, journey_idle(journey), std::future::pending()).await;
     info.bytes_received += moved.up;
     info.bytes_sent += moved.down;
     Ok(Ended::Close)

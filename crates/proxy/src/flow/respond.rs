@@ -6,6 +6,7 @@ use crate::http::body::Sink;
 use crate::http::h1::encode::{self, ResponseOptions};
 use crate::http::h1::{Framing, Writer};
 use crate::http::h2::{H2Sink, convert};
+use crate::http::heads;
 use bytes::Bytes;
 use engine::edits;
 use engine::format::{self, Context};
@@ -102,6 +103,9 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             *keep_alive &= framing != Framing::Close && !draining;
             if draining {
                 call.service.stats.downstream_cx_drain_close.inc();
+            } else if *keep_alive && call.service.sheds && call.worker.sheds(|shed| shed.keep_alive) {
+                call.service.stats.downstream_cx_overload_disable_keepalive.inc();
+                *keep_alive = false;
             }
             let to_head = call.request.method() == b"HEAD";
             let options = ResponseOptions {
@@ -193,6 +197,12 @@ fn apply_response(
     );
 }
 
+/// Empties a head, with room for a reply.
+fn blank(response: &mut Head) {
+    heads::lend(response);
+    response.clear();
+}
+
 /// A redirect to `location`.
 pub async fn redirect(
     call: &mut Call<'_>,
@@ -201,7 +211,7 @@ pub async fn redirect(
     levels: Option<&Levels<'_>>,
 ) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
-    call.response.clear();
+    blank(call.response);
     call.response.push(b"location", &location);
     let body = local(call, levels, Local { status, grpc: None, body: b"" });
     finish_head(call, levels, None);
@@ -288,7 +298,7 @@ fn dress<'b>(
 /// The body the route gives.
 pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Levels<'_>) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
-    call.response.clear();
+    blank(call.response);
     if direct.status == 201 || (300..400).contains(&direct.status) {
         // Envoy names what was asked for as the place of what was made.
         let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
@@ -327,7 +337,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
         return cut(call).await;
     }
     let explained = refusal.explain();
-    call.response.clear();
+    blank(call.response);
     let text = match call.info.attempts {
         0 | 1 => explained.body.to_string(),
         _ => explained.body.replace("reset reason:", "retried and the latest reset reason:"),
@@ -379,6 +389,10 @@ fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
 async fn cut(call: &mut Call<'_>) -> Ended {
     if let Responder::H2 { sink, respond } = &mut call.responder {
         // A reset discards what the connection has not written yet: what was already passed on goes out first.
+        if let Some(sink) = sink {
+            // A stream that is gone takes nothing more, and needs nothing more.
+            let _ = sink.send_piece();
+        }
         tokio::task::yield_now().await;
         match sink {
             Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),

@@ -1,9 +1,10 @@
 //! The deadlines of one request behind a single timer. Moving a deadline further away costs nothing: the timer
 //! goes off early, looks, and sleeps again.
 
+use crate::clock;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
@@ -25,7 +26,7 @@ pub enum Alarm {
 
 #[derive(Default)]
 pub struct Watch {
-    timer: Option<(Pin<Box<Sleep>>, Instant)>,
+    timer: Option<Timer>,
     route: Option<Instant>,
     attempt: Option<Instant>,
     duration: Option<Instant>,
@@ -34,6 +35,35 @@ pub struct Watch {
     last_move: Option<Instant>,
     attempt_idle: Duration,
     last_answer: Option<Instant>,
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Instant,
+    /// Who is woken when it goes off; asking the timer again would change nothing.
+    registered: Option<Waker>,
+}
+
+impl Timer {
+    fn new(due: Instant) -> Self {
+        Timer { sleep: Box::pin(tokio::time::sleep_until(due.into())), armed: due, registered: None }
+    }
+
+    fn arm(&mut self, due: Instant) {
+        self.sleep.as_mut().reset(due.into());
+        self.armed = due;
+        self.registered = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waits = self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if waits && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        let polled = self.sleep.as_mut().poll(cx);
+        self.registered = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
 }
 
 impl Watch {
@@ -54,7 +84,7 @@ impl Watch {
     }
 
     pub fn set_attempt(&mut self, timeout: Duration) {
-        self.attempt = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        self.attempt = (!timeout.is_zero()).then(|| clock::now() + timeout);
     }
 
     pub fn set_duration(&mut self, start: Instant, timeout: Duration) {
@@ -85,7 +115,7 @@ impl Watch {
     /// Something moved.
     pub fn touch(&mut self) {
         if !self.idle.is_zero() {
-            self.last_move = Some(Instant::now());
+            self.last_move = Some(clock::now());
         }
     }
 
@@ -93,7 +123,7 @@ impl Watch {
     pub fn touch_answer(&mut self) {
         self.touch();
         if !self.attempt_idle.is_zero() {
-            self.last_answer = Some(Instant::now());
+            self.last_answer = Some(clock::now());
         }
     }
 
@@ -115,28 +145,18 @@ impl Watch {
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
         let Some((due, alarm)) = self.next() else { return Poll::Pending };
-        loop {
-            match &mut self.timer {
-                None => {
-                    self.timer = Some((Box::pin(tokio::time::sleep_until(due.into())), due));
-                }
-                Some((timer, armed)) => {
-                    if *armed > due {
-                        timer.as_mut().reset(due.into());
-                        *armed = due;
-                    }
-                    if timer.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    if Instant::now() >= due {
-                        self.timer = None;
-                        return Poll::Ready(alarm);
-                    }
-                    timer.as_mut().reset(due.into());
-                    *armed = due;
-                }
-            }
+        let timer = self.timer.get_or_insert_with(|| Timer::new(due));
+        if timer.armed > due {
+            timer.arm(due);
         }
+        while timer.poll(cx).is_ready() {
+            if clock::refresh() >= due {
+                self.timer = None;
+                return Poll::Ready(alarm);
+            }
+            timer.arm(due);
+        }
+        Poll::Pending
     }
 
     /// Waits for the next deadline.

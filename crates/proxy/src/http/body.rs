@@ -86,8 +86,9 @@ impl Sink<'_> {
 
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         match self {
-            Sink::Discard | Sink::H2(_) => Poll::Ready(Ok(())),
+            Sink::Discard => Poll::Ready(Ok(())),
             Sink::H1(writer) => writer.poll_flush(cx).map_err(|_| SinkError),
+            Sink::H2(sink) => Poll::Ready(sink.send_piece().map_err(|_| SinkError)),
         }
     }
 }

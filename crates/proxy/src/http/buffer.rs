@@ -1,4 +1,4 @@
-//! Read buffers, lent by a pool per worker so that idle connections hold none.
+//! Buffers, lent by pools per worker so that idle connections hold none.
 
 use crate::io::SharedIo;
 use std::cell::RefCell;
@@ -10,8 +10,30 @@ pub const INITIAL: usize = 16 * 1024;
 /// Spare buffers kept per worker.
 const SPARES: usize = 64;
 
+/// Capacity of a fresh output buffer, and beyond which one is not kept.
+const OUTPUT: usize = 4 * 1024;
+const OUTPUT_KEPT: usize = 32 * 1024;
+
 thread_local! {
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static OUTPUTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer for what goes out next.
+pub fn take_output() -> Vec<u8> {
+    OUTPUTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUTPUT))
+}
+
+/// Takes back an output buffer whose bytes are out.
+pub fn give_output(mut buffer: Vec<u8>) {
+    if (1..=OUTPUT_KEPT).contains(&buffer.capacity()) {
+        buffer.clear();
+        OUTPUTS.with_borrow_mut(|outputs| {
+            if outputs.len() < SPARES {
+                outputs.push(buffer);
+            }
+        });
+    }
 }
 
 fn take() -> Vec<u8> {

@@ -5,4 +5,5 @@ pub mod body;
 pub mod buffer;
 pub mod h1;
 pub mod h2;
+pub mod heads;
 pub mod pace;

@@ -13,6 +13,7 @@ use model::Snapshot;
 use model::access_log::AccessLog;
 use model::cluster::Discovery;
 use model::endpoint::Assignment;
+use model::health::HealthTable;
 use model::http::{HttpManager, RouteSource};
 use model::listener::{FilterChain, Listener, NetworkFilter};
 
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub transports: Arc<Transports>,
+    pub health: Arc<HealthTable>,
 }
 
 /// A listener that needs sockets, or lost them.
@@ -71,9 +73,17 @@ impl Worker {
                     cluster
                 }
             };
-            if let Some(assignment) = assignment(snapshot, &cluster.config.discovery, name) {
+            if let Some(assignment) = assignment(snapshot, &cluster.config) {
                 cluster.assign(&assignment);
+                cluster.set_health(update.health.get(name));
             }
+        }
+    }
+
+    /// Takes over what health checks changed.
+    pub fn adopt_health(&self, table: &HealthTable) {
+        for (name, cluster) in self.clusters.borrow().iter().filter(|(_, c)| c.config.health_check.is_some()) {
+            cluster.set_health(table.get(name));
         }
     }
 
@@ -142,7 +152,7 @@ impl Worker {
             Rc::new(ChainService {
                 chain: chain.clone(),
                 transport: transport.into(),
-                kind: self.kind(chain, update, &drain),
+                kind: self.kind(chain, update, &drain, !config.bypass_overload),
             })
         });
         ListenerService {
@@ -153,9 +163,11 @@ impl Worker {
         }
     }
 
-    fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>) -> ServiceKind {
+    fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>, sheds: bool) -> ServiceKind {
         match &chain.filter {
-            NetworkFilter::Http(manager) => ServiceKind::Http(Rc::new(self.http(manager, update, drain))),
+            NetworkFilter::Http(manager) => {
+                ServiceKind::Http(Rc::new(HttpService { sheds, ..self.http(manager, update, drain) }))
+            }
             NetworkFilter::Tcp(config) => ServiceKind::Tcp(Rc::new(TcpService {
                 config: config.clone(),
                 stats: self.registry.add(Owner::Tcp(config.stat_prefix.as_ref().into())),
@@ -175,6 +187,7 @@ impl Worker {
             }
         };
         HttpService {
+            sheds: true,
             manager: manager.clone(),
             routes,
             filters: manager.filters.iter().map(FilterState::new).collect(),
@@ -215,12 +228,26 @@ fn renew_transports(listener: &ListenerService, update: &Update) {
 }
 
 /// The endpoints that belong to a cluster now; `None` while nothing is known.
-fn assignment(snapshot: &Snapshot, discovery: &Discovery, cluster: &Arc<str>) -> Option<Arc<Assignment>> {
-    match discovery {
+pub fn assignment(snapshot: &Snapshot, cluster: &model::cluster::Cluster) -> Option<Arc<Assignment>> {
+    let settled = cluster.health_check.is_some().then(|| snapshot.assignments.get(&settled_key(&cluster.name)));
+    settled.flatten().cloned().or_else(|| discovered(snapshot, cluster))
+}
+
+/// The same without what active health checks hold on to.
+pub fn discovered(snapshot: &Snapshot, cluster: &model::cluster::Cluster) -> Option<Arc<Assignment>> {
+    match &cluster.discovery {
         Discovery::Static(assignment) => Some(assignment.clone()),
-        Discovery::StrictDns { .. } => snapshot.assignments.get(&dns_key(cluster)).cloned(),
+        Discovery::StrictDns { .. } | Discovery::LogicalDns { .. } => {
+            snapshot.assignments.get(&dns_key(&cluster.name)).cloned()
+        }
+        Discovery::OriginalDst(_) | Discovery::Aggregate(_) => None,
         Discovery::Eds(name) => snapshot.assignments.get(name).cloned(),
     }
+}
+
+/// Where endpoints stand that discovery dropped and health checks still find well.
+pub fn settled_key(cluster: &str) -> Arc<str> {
+    format!("settled://{cluster}").into()
 }
 
 /// Where the resolver puts what it found for a STRICT_DNS cluster; no EDS name begins like this.

@@ -6,6 +6,7 @@ pub mod drain;
 pub mod filters;
 pub mod groups;
 pub mod service;
+pub mod shed;
 pub mod worker;
 
 pub use drain::{Drain, Membership};

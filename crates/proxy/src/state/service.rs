@@ -34,6 +34,8 @@ pub enum ServiceKind {
 }
 
 pub struct HttpService {
+    /// Overload is answered by turning requests away.
+    pub sheds: bool,
     pub manager: Arc<HttpManager>,
     pub routes: Rc<Routes>,
     /// What the manager's filters remember, in their order.

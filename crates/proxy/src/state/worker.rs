@@ -2,16 +2,22 @@
 
 use super::groups::GroupNames;
 use super::service::{ListenerService, Routes};
+use super::shed::Shed;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Output;
 use crate::upstream::Cluster;
 use engine::format::Civil;
 use model::access_log::Sink;
+use model::cluster::Discovery;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Notify;
+
+/// Aggregates within aggregates.
+const MOST_AGGREGATES: u32 = 4;
 
 type Names<T> = RefCell<HashMap<Arc<str>, T, foldhash::fast::RandomState>>;
 
@@ -26,6 +32,9 @@ pub struct Worker {
     outputs: RefCell<Vec<Rc<Output>>>,
     pub(super) groups: GroupNames,
     random: RefCell<fastrand::Rng>,
+    pub shed: RefCell<Shed>,
+    /// Told when `shed` changes.
+    pub shed_changed: Notify,
     next_connection: Cell<u64>,
     date: RefCell<(u64, String)>,
 }
@@ -48,13 +57,36 @@ impl Worker {
             outputs: RefCell::default(),
             groups: GroupNames::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            shed: RefCell::default(),
+            shed_changed: Notify::new(),
             next_connection: Cell::new(index as u64),
             date: RefCell::default(),
         }
     }
 
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
-        self.clusters.borrow().get(name).cloned()
+        let cluster = self.clusters.borrow().get(name).cloned()?;
+        match &cluster.config.discovery {
+            Discovery::Aggregate(members) => self.member(members, MOST_AGGREGATES),
+            _ => Some(cluster),
+        }
+    }
+
+    /// The member of an aggregate for the next request: the first while enough of it is well.
+    fn member(&self, members: &[Arc<str>], deep: u32) -> Option<Rc<Cluster>> {
+        let clusters = self.clusters.borrow();
+        let known: Vec<Rc<Cluster>> = members.iter().filter_map(|name| clusters.get(name).cloned()).collect();
+        drop(clusters);
+        let resolve = |cluster: Rc<Cluster>| match &cluster.config.discovery {
+            Discovery::Aggregate(inner) if deep > 0 => self.member(inner, deep - 1),
+            Discovery::Aggregate(_) => None,
+            _ => Some(cluster),
+        };
+        let known: Vec<Rc<Cluster>> = known.into_iter().filter_map(resolve).collect();
+        let groups = known.iter().map(|cluster| cluster.availability());
+        let point = (self.random() % 100) as u32;
+        // With nobody available the first one says so, or panics.
+        known.get(engine::balance::spill::spill(groups, point).unwrap_or(0)).cloned()
     }
 
     pub fn random(&self) -> u64 {
@@ -64,6 +96,12 @@ impl Worker {
     /// Uniform in `[0, 1)`.
     pub fn random_unit(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// Whether to turn away one of which `share` is to be.
+    pub fn sheds(&self, share: impl Fn(&Shed) -> f64) -> bool {
+        let share = share(&self.shed.borrow());
+        share > 0.0 && self.random_unit() < share
     }
 
     /// Unique within the process: workers take turns.
@@ -95,7 +133,7 @@ impl Worker {
 
     /// The current date as HTTP writes it (RFC 9110 section 5.6.7); made once a second.
     pub fn with_date(&self, use_date: impl FnOnce(&[u8])) {
-        let now = crate::telemetry::unix_micros() / 1_000_000;
+        let now = crate::clock::unix_micros() / 1_000_000;
         let mut date = self.date.borrow_mut();
         if date.0 != now {
             *date = (now, http_date(now));

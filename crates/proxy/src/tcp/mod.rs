@@ -1,4 +1,5 @@
 //! Bytes without a protocol: the TCP proxy filter, and tunnels after an upgrade.
 
 pub mod proxy;
+mod splice;
 pub mod tunnel;

@@ -1,11 +1,21 @@
 //! Passes bytes both ways until both directions have ended. A half-close travels on; the other half goes on.
+//!
+//! Bytes are copied by way of one buffer per worker; where a read fills it and both sides are plain TCP, the direction
+//! goes over to `splice`. An idle tunnel holds neither buffer nor pipe.
 
+use super::splice::Pipe;
+use crate::clock;
 use crate::io::SharedIo;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BUFFER: usize = 32 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
 
 /// One side, with bytes from it that were read already.
 pub struct End {
@@ -18,89 +28,216 @@ pub struct End {
 pub struct Moved {
     pub up: u64,
     pub down: u64,
-    /// Ended because nothing moved for the idle timeout.
-    pub idle: bool,
+    pub end: Ending,
 }
 
-/// Runs until both sides are done, one breaks, or nothing moves for `idle` (zero: no limit).
-pub async fn run(downstream: End, upstream: End, idle: Duration) -> Moved {
-    let (down_io, up_io) = (downstream.io.clone(), upstream.io.clone());
-    let mut up = Direction::new(downstream.early);
-    let mut down = Direction::new(upstream.early);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Both sides were done.
+    #[default]
+    Complete,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// One side broke.
+    DownstreamBroke,
+    UpstreamBroke,
+    /// The caller's `stop` was ready.
+    Stopped,
+}
+
+/// Runs until both sides are done, one breaks, nothing moves for `idle` (zero: no limit), or `stop` is ready.
+pub async fn run(downstream: End, upstream: End, idle: Duration, stop: impl Future<Output = ()>) -> Moved {
+    let (down_io, up_io) = (downstream.io, upstream.io);
+    let touched = Cell::new(clock::now());
+    let mut up = Direction::new(downstream.early, &touched);
+    let mut down = Direction::new(upstream.early, &touched);
+    let both = poll_fn(|cx| {
+        let sent =
+            up.poll(cx, &down_io, &up_io).map_err(|side| side.of(Ending::DownstreamBroke, Ending::UpstreamBroke));
+        let got =
+            down.poll(cx, &up_io, &down_io).map_err(|side| side.of(Ending::UpstreamBroke, Ending::DownstreamBroke));
+        match (sent, got) {
+            (Poll::Ready(Err(end)), _) | (_, Poll::Ready(Err(end))) => Poll::Ready(end),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ending::Complete),
+            _ => Poll::Pending,
+        }
+    });
+    let end = tokio::select! {
+        biased;
+        end = both => end,
+        () = quiet(&touched, idle) => Ending::Idle,
+        () = stop => Ending::Stopped,
+    };
+    Moved { up: up.moved, down: down.moved, end }
+}
+
+/// Ready when nothing was touched for `idle`.
+async fn quiet(touched: &Cell<Instant>, idle: Duration) {
+    if idle.is_zero() {
+        return std::future::pending().await;
+    }
     loop {
-        let before = (up.moved, down.moved);
-        let both = poll_fn(|cx| {
-            let first = up.poll(cx, &down_io, &up_io);
-            let second = down.poll(cx, &up_io, &down_io);
-            match (first, second) {
-                (Poll::Ready(Err(())), _) | (_, Poll::Ready(Err(()))) => Poll::Ready(()),
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
-        });
-        let done = if idle.is_zero() {
-            both.await;
-            true
-        } else {
-            tokio::time::timeout(idle, both).await.is_ok()
-        };
-        let still = (up.moved, down.moved) == before;
-        if done || still {
-            return Moved { up: up.moved, down: down.moved, idle: !done && still };
+        let deadline = touched.get() + idle;
+        if Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep_until(deadline.into()).await;
+    }
+}
+
+/// Where a direction broke.
+enum Broke {
+    Reading,
+    Writing,
+}
+
+impl Broke {
+    fn of(self, reading: Ending, writing: Ending) -> Ending {
+        match self {
+            Broke::Reading => reading,
+            Broke::Writing => writing,
         }
     }
 }
 
-struct Direction {
-    buffer: Vec<u8>,
+struct Direction<'t> {
+    /// Read and not yet written.
+    left: Vec<u8>,
     start: usize,
-    end: usize,
+    /// The last read filled the buffer: there may be much to move.
+    bulk: bool,
+    pipe: Option<Pipe>,
     read_done: bool,
     shut: bool,
     moved: u64,
+    touched: &'t Cell<Instant>,
 }
 
-impl Direction {
-    fn new(early: Vec<u8>) -> Self {
-        let end = early.len();
-        let mut buffer = early;
-        buffer.resize(end.max(BUFFER), 0);
-        Direction { buffer, start: 0, end, read_done: false, shut: false, moved: 0 }
+impl<'t> Direction<'t> {
+    fn new(early: Vec<u8>, touched: &'t Cell<Instant>) -> Self {
+        Direction { left: early, start: 0, bulk: false, pipe: None, read_done: false, shut: false, moved: 0, touched }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, from: &SharedIo, to: &SharedIo) -> Poll<Result<(), ()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &SharedIo, to: &SharedIo) -> Poll<Result<(), Broke>> {
         loop {
-            while self.start < self.end {
-                let count = ready!(to.poll_write(cx, &self.buffer[self.start..self.end])).map_err(|_| ())?;
-                if count == 0 {
-                    return Poll::Ready(Err(()));
-                }
-                self.start += count;
-                self.moved += count as u64;
-            }
+            ready!(self.poll_left(cx, to))?;
             if self.read_done {
-                if !self.shut {
-                    ready!(to.poll_flush(cx)).map_err(|_| ())?;
-                    // The peer may be gone already; then there is nothing left to close.
-                    let _ = ready!(to.poll_shutdown(cx));
-                    self.shut = true;
-                }
-                return Poll::Ready(Ok(()));
+                return self.poll_shut(cx, to);
             }
-            self.start = 0;
-            self.end = 0;
-            match from.poll_read(cx, &mut self.buffer) {
-                Poll::Ready(Ok(0)) => self.read_done = true,
-                Poll::Ready(Ok(count)) => self.end = count,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+            let read = match self.bulk {
+                true => self.poll_splice(cx, from),
+                false => self.poll_copy(cx, from, to),
+            };
+            match read {
+                Poll::Ready(result) => result?,
                 Poll::Pending => {
                     // TLS keeps written bytes back until it is told to flush.
-                    if let Poll::Ready(flushed) = to.poll_flush(cx) {
-                        flushed.map_err(|_| ())?;
+                    if let Poll::Ready(Err(_)) = to.poll_flush(cx) {
+                        return Poll::Ready(Err(Broke::Writing));
                     }
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.moved += count as u64;
+        self.touched.set(clock::now());
+    }
+
+    /// Writes what was read before.
+    fn poll_left(&mut self, cx: &mut Context<'_>, to: &SharedIo) -> Poll<Result<(), Broke>> {
+        while self.start < self.left.len() {
+            let count = ready!(to.poll_write(cx, &self.left[self.start..])).map_err(|_| Broke::Writing)?;
+            if count == 0 {
+                return Poll::Ready(Err(Broke::Writing));
+            }
+            self.start += count;
+            self.advance(count);
+        }
+        if self.start > 0 {
+            (self.left, self.start) = (Vec::new(), 0);
+        }
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held > 0) {
+            let drained = to.with(|io| io.plain_tcp().map(|tcp| pipe.poll_drain(cx, tcp)));
+            let drained = drained.unwrap_or(Poll::Ready(Ok(0)));
+            let count = ready!(drained).map_err(|_| Broke::Writing)?;
+            if count == 0 {
+                return Poll::Ready(Err(Broke::Writing));
+            }
+            self.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once into the worker's buffer and writes as much as the other side takes.
+    fn poll_copy(&mut self, cx: &mut Context<'_>, from: &SharedIo, to: &SharedIo) -> Poll<Result<(), Broke>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let count = ready!(from.poll_read(cx, scratch)).map_err(|_| Broke::Reading)?;
+            self.touched.set(clock::now());
+            self.read_done = count == 0;
+            let plain = |io: &SharedIo| io.with(|io| io.plain_tcp().is_some());
+            self.bulk = count == scratch.len() && plain(from) && plain(to);
+            let mut written = 0;
+            while written < count {
+                match to.poll_write(cx, &scratch[written..count]) {
+                    Poll::Ready(Ok(more @ 1..)) => written += more,
+                    Poll::Ready(_) => return Poll::Ready(Err(Broke::Writing)),
+                    Poll::Pending => {
+                        self.left.extend_from_slice(&scratch[written..count]);
+                        break;
+                    }
+                }
+            }
+            self.moved += written as u64;
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Fills the pipe; `poll_left` empties it. When nothing more comes at once, the pipe is given back.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, from: &SharedIo) -> Poll<Result<(), Broke>> {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::take().ok();
+        }
+        let filled = match &mut self.pipe {
+            // Without a pipe (no descriptor is left) bytes are copied.
+            None => None,
+            Some(pipe) => from.with(|io| io.plain_tcp().map(|tcp| pipe.poll_fill(cx, tcp))),
+        };
+        match filled {
+            None => {
+                self.bulk = false;
+                Poll::Ready(Ok(()))
+            }
+            Some(Poll::Pending) => {
+                self.bulk = false;
+                self.give_back();
+                Poll::Pending
+            }
+            Some(Poll::Ready(Ok(count))) => {
+                self.touched.set(clock::now());
+                self.read_done = count == 0;
+                Poll::Ready(Ok(()))
+            }
+            Some(Poll::Ready(Err(_))) => Poll::Ready(Err(Broke::Reading)),
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            pipe.put_back();
+        }
+    }
+
+    fn poll_shut(&mut self, cx: &mut Context<'_>, to: &SharedIo) -> Poll<Result<(), Broke>> {
+        if !self.shut {
+            self.give_back();
+            ready!(to.poll_flush(cx)).map_err(|_| Broke::Writing)?;
+            // The peer may be gone already; then there is nothing left to close.
+            let _ = ready!(to.poll_shutdown(cx));
+            self.shut = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -43,7 +43,7 @@ group! {
     HttpStats {
         counters: downstream_cx_total, downstream_cx_destroy, downstream_cx_http1_total, downstream_cx_http2_total,
             downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_cx_idle_timeout, downstream_cx_protocol_error,
-            downstream_cx_drain_close,
+            downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
             downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, fault_faults_overflow,
@@ -57,7 +57,7 @@ group! {
     /// `listener.<address>.`
     ListenerStats {
         counters: downstream_cx_total, downstream_cx_destroy, no_filter_chain_match, downstream_listener_filter_error,
-            downstream_pre_cx_timeout, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
+            downstream_pre_cx_timeout, downstream_cx_overload_reject, downstream_global_cx_overflow, ssl_handshake, ssl_connection_error, ssl_fail_verify_no_cert, ssl_fail_verify_error;
         gauges: downstream_cx_active;
         histograms:
     }
@@ -67,7 +67,7 @@ group! {
     /// `tcp.<stat_prefix>.`
     TcpStats {
         counters: downstream_cx_total, downstream_cx_no_route, downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total,
-            idle_timeout;
+            idle_timeout, max_downstream_connection_duration;
         gauges: downstream_cx_active;
         histograms:
     }
@@ -86,7 +86,8 @@ group! {
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
             upstream_rq_pending_overflow, upstream_rq_cancelled, upstream_internal_redirect_succeeded_total,
             upstream_internal_redirect_failed_total, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
-            outlier_detection_ejections_enforced_total, update_success;
+            outlier_detection_ejections_enforced_total, update_success, original_dst_host_invalid,
+            upstream_cx_max_duration_reached;
         gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
     }
@@ -99,6 +100,16 @@ group! {
             upstream_rq_retry_success, upstream_rq_timeout;
         gauges:;
         histograms: upstream_rq_time
+    }
+}
+
+group! {
+    /// `cluster.<name>.health_check.`
+    HealthStats {
+        counters: health_check_attempt, health_check_success, health_check_failure, health_check_passive_failure,
+            health_check_network_failure, health_check_verify_cluster;
+        gauges: health_check_healthy, health_check_degraded;
+        histograms:
     }
 }
 
@@ -176,6 +187,19 @@ impl Registry {
         group
     }
 
+    /// One counter of one owner, summed.
+    pub fn counter(&self, owner: &Owner, wanted: &str) -> u64 {
+        let groups = self.groups.lock().expect("no panic while locked");
+        let mut sum = 0;
+        for group in groups.get(owner).into_iter().flatten().filter_map(|slot| slot.group.upgrade()) {
+            group.visit(&mut |name, reading| match reading {
+                Reading::Counter(value) if name == wanted => sum += value,
+                _ => {}
+            });
+        }
+        sum
+    }
+
     /// Every metric of every owner, summed, in order.
     pub fn read(&self) -> BTreeMap<Owner, BTreeMap<String, Total>> {
         let mut groups = self.groups.lock().expect("no panic while locked");
@@ -227,6 +251,7 @@ impl Owner {
         let name = match (self, name) {
             (_, name) if name.starts_with("ssl_") => format!("ssl.{}", &name[4..]),
             (_, name) if name.starts_with("outlier_detection_") => format!("outlier_detection.{}", &name[18..]),
+            (_, name) if name.starts_with("health_check_") => format!("health_check.{}", &name[13..]),
             (Owner::Cluster(_) | Owner::Group { .. }, name) if name.starts_with("rq_") => format!("upstream_{name}"),
             (_, name) if name.starts_with("rq_") && name.as_bytes()[3].is_ascii_digit() => format!("downstream_{name}"),
             (_, name) => name.to_string(),

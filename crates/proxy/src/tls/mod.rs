@@ -47,7 +47,7 @@ impl ServerTls {
     /// The server's side of a handshake. A client without a protocol in common is served without ALPN, as by Envoy,
     /// instead of being refused (RFC 7301 section 3.2 would allow either): meshes offer protocols of their own.
     pub async fn accept(&self, socket: Socket) -> io::Result<server::TlsStream<Socket>> {
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket.read_ahead()).await?;
         let ours = &self.configured.alpn_protocols;
         let mismatch = start.client_hello().alpn().is_some_and(|mut offered| {
             !ours.is_empty() && !offered.any(|protocol| ours.iter().any(|own| own.as_slice() == protocol))
@@ -86,7 +86,21 @@ impl ClientTls {
         // rustls always needs a name; without one to send, an address keeps SNI out of the ClientHello.
         let name = ServerName::try_from(wanted.to_string())
             .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
-        TlsConnector::from(config.clone()).connect(name, socket).await
+        TlsConnector::from(config.clone()).connect(name, socket.read_ahead()).await
+    }
+}
+
+impl ClientTls {
+    /// Handshakes for a health check, which may offer protocols of its own.
+    pub async fn connect_for_check(&self, socket: Socket, alpn: &[Box<str>]) -> io::Result<client::TlsStream<Socket>> {
+        if alpn.is_empty() {
+            return self.connect(socket, &[], "").await;
+        }
+        let mut config = (*self.as_configured).clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(self.sni.to_string())
+            .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }
 }
 

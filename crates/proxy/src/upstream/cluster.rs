@@ -1,20 +1,27 @@
 //! A cluster as one worker sees it: hosts, balancer, limits.
 
 use super::host::Host;
+use super::passing::{Bound, Passing};
+use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
 use engine::balance::{Hosts, Pick, Picker, Record};
 use engine::resilience::budget::Budget;
 use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
+use model::cluster::Discovery;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget};
+use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub struct Cluster {
     pub config: Arc<model::cluster::Cluster>,
+    /// For logs.
+    pub name: Rc<str>,
     pub stats: Arc<ClusterStats>,
     /// Index 0 is the cluster's own transport, then one per `tls_matches` entry.
     transports: RefCell<Arc<Vec<ClientTransport>>>,
@@ -27,6 +34,10 @@ pub struct Cluster {
     pub active_retries: [Cell<u32>; 2],
     retry_budget: RefCell<Budget>,
     pub connecting: Cell<u32>,
+    /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
+    passing: Passing,
+    /// Connections begin with a PROXY protocol header and belong to one client each.
+    pub speaks_for_clients: bool,
 }
 
 /// All hosts, and those that may be picked now.
@@ -74,6 +85,8 @@ impl Cluster {
         let mut pick = Pick { now: Duration::ZERO, random: &mut random, hash: None, again: 0 };
         let picker = Picker::new(&config.policy, &HostList::default(), &mut pick);
         Cluster {
+            speaks_for_clients: config.speaks_for_clients(),
+            name: Rc::from(&*config.name),
             config,
             stats,
             transports: RefCell::new(transports),
@@ -85,6 +98,7 @@ impl Cluster {
             active_retries: Default::default(),
             retry_budget: RefCell::default(),
             connecting: Cell::new(0),
+            passing: Passing::default(),
         }
     }
 
@@ -97,7 +111,9 @@ impl Cluster {
         let old = self.hosts();
         let mut all: Vec<Rc<Host>> = Vec::new();
         for (endpoint, address) in addresses(assignment) {
-            let known = old.all.iter().find(|host| host.address == address);
+            // The one endpoint of a LOGICAL_DNS cluster stays itself wherever it moves, and keeps its connections.
+            let logical = matches!(self.config.discovery, Discovery::LogicalDns { .. });
+            let known = old.all.iter().find(|host| logical || host.address == address);
             match known {
                 Some(host) if *host.endpoint == *endpoint => all.push(host.clone()),
                 Some(host) => all.push(Rc::new(successor(host, endpoint, address))),
@@ -105,7 +121,7 @@ impl Cluster {
             }
         }
         for host in &old.all {
-            if !all.iter().any(|kept| kept.address == host.address) {
+            if !host.gone.get() && !all.iter().any(|kept| kept.address == host.address) {
                 host.retire();
             }
         }
@@ -128,8 +144,32 @@ impl Cluster {
         *self.hosts.borrow_mut() = Rc::new(list);
     }
 
+    /// Takes over what active health checks found; an endpoint they do not know yet must not be used.
+    pub fn set_health(&self, found: Option<&Arc<BTreeMap<model::Address, ActiveHealth>>>) {
+        if self.config.health_check.is_none() {
+            return;
+        }
+        let hosts = self.hosts();
+        let mut changed = false;
+        for host in hosts.all.iter().filter(|host| !host.endpoint.check.disabled) {
+            let known = found.and_then(|found| found.get(&host.address)).copied();
+            let fresh = known.unwrap_or(ActiveHealth::NEW);
+            let before = host.checked.replace(fresh);
+            changed |= before != fresh;
+            if fresh.failed && !before.failed {
+                host.fail(self.config.close_connections_on_health_failure);
+            }
+        }
+        if changed {
+            self.refresh_eligible();
+        }
+    }
+
     /// Usable hosts, or all when too few are usable to carry the load (panic).
     fn eligible(&self, hosts: &[Rc<Host>]) -> Vec<Rc<Host>> {
+        let ignore_new = self.config.ignore_new_hosts_until_first_check;
+        let counted = hosts.iter().filter(|host| !(ignore_new && host.checked.get().pending));
+        let hosts: &[Rc<Host>] = &counted.cloned().collect::<Vec<_>>();
         let usable: Vec<Rc<Host>> = hosts.iter().filter(|host| host.usable()).cloned().collect();
         let share = usable.len() as f64 * 100.0;
         if usable.len() < hosts.len() && share < self.config.panic_threshold * hosts.len() as f64 {
@@ -146,12 +186,40 @@ impl Cluster {
         self.adopt(list);
     }
 
+    /// The host of a request to this cluster: the one it was going to where the cluster leaves that to it, else a
+    /// picked one.
+    pub fn choose(&self, tried: &[Rc<Host>], attempts: u32, bound: Bound<'_>) -> Result<Rc<Host>, Refusal> {
+        match &self.config.discovery {
+            Discovery::OriginalDst(config) => {
+                let host = self.passing.host(config, &bound);
+                host.map_err(|wrong| {
+                    self.stats.original_dst_host_invalid.add(u64::from(wrong));
+                    self.stats.upstream_cx_none_healthy.inc();
+                    Refusal::NoHealthyUpstream
+                })
+            }
+            _ => self.pick(tried, attempts),
+        }
+    }
+
+    /// Every host, also those that were not configured.
+    pub fn every_host(&self) -> Vec<Rc<Host>> {
+        self.hosts().all.iter().cloned().chain(self.passing.hosts()).collect()
+    }
+
+    /// The percentage of its load that the cluster can carry.
+    pub fn availability(&self) -> u32 {
+        let hosts = self.hosts();
+        let usable = hosts.all.iter().filter(|host| host.usable()).count();
+        engine::balance::spill::availability(usable, hosts.all.len(), 140)
+    }
+
     /// The next host, avoiding those in `tried` for up to `attempts` picks.
     pub fn pick(&self, tried: &[Rc<Host>], attempts: u32) -> Result<Rc<Host>, Refusal> {
         let hosts = self.hosts();
         let mut picker = self.picker.borrow_mut();
         let random = &mut *self.random.borrow_mut();
-        let mut pick = Pick { now: self.started.elapsed(), random, hash: None, again: 0 };
+        let mut pick = Pick { now: clock::since(self.started), random, hash: None, again: 0 };
         let mut draw = || picker.pick(&*hosts, &mut pick).map(|index| hosts.eligible[index].clone());
         let Some(mut host) = draw() else {
             self.stats.upstream_cx_none_healthy.inc();
@@ -203,6 +271,10 @@ impl Cluster {
 
     /// Lets ejected hosts return and closes idle connections.
     pub fn tick(&self, now: Instant) {
+        if let Discovery::OriginalDst(config) = &self.config.discovery {
+            self.passing.tick(now, config.cleanup, self.config.idle_timeout);
+            return;
+        }
         let hosts = self.hosts();
         let mut changed = false;
         for host in &hosts.all {
@@ -239,7 +311,7 @@ impl Cluster {
 
     /// Closes all pooled connections: the cluster was removed or replaced.
     pub fn retire(&self) {
-        for host in &self.hosts().all {
+        for host in self.every_host() {
             host.retire();
         }
     }

@@ -1,16 +1,22 @@
 //! Opens connections: TCP or Unix, then TLS, then HTTP/2 when that is what both sides want.
 
 use super::cluster::Cluster;
-use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host};
+use super::dial;
+use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
+use crate::clock;
 use crate::http::h1;
+use crate::http::h2::cork::{Cork, Corked, cork};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
+use engine::proxy_protocol::Origin;
 use model::{Address, Refusal};
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// A connection attempt that failed.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub struct Connected {
     pub io: Io,
     pub local: Option<SocketAddr>,
     pub guard: ConnectionGuard,
+    /// For whom it speaks (PROXY protocol).
+    pub origin: Option<Origin>,
 }
 
 /// Protocols to offer by ALPN; empty uses what the cluster's TLS context says.
@@ -36,16 +44,18 @@ pub async fn connect(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<Connected, ConnectError> {
     let stats = &cluster.stats;
     let started = Instant::now();
     stats.upstream_cx_total.inc();
     let guard = ConnectionGuard::new(stats, host);
-    let attempt = open(cluster, host, offer, server_name);
+    let attempt = open(cluster, host, offer, server_name, origin);
     match tokio::time::timeout(cluster.config.connect_timeout, attempt).await {
         Ok(Ok((io, local))) => {
             stats.upstream_cx_connect_ms.record(started.elapsed());
-            Ok(Connected { io, local, guard })
+            let origin = origin.filter(|_| cluster.speaks_for_clients);
+            Ok(Connected { io, local, guard, origin })
         }
         Ok(Err(error)) => {
             stats.upstream_cx_connect_fail.inc();
@@ -70,6 +80,7 @@ async fn open(
     host: &Host,
     offer: Offer<'_>,
     server_name: &str,
+    origin: Option<Origin>,
 ) -> Result<(Io, Option<SocketAddr>), ConnectError> {
     let refused = |error: std::io::Error| ConnectError {
         refusal: Refusal::ConnectFailure,
@@ -77,14 +88,16 @@ async fn open(
     };
     let (socket, local) = match &host.address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(refused)?;
-            // Failing to tune a socket does not make it useless.
-            let _ = stream.set_nodelay(true);
-            keepalive(cluster, &stream);
+            let stream = dial::tcp(&cluster.config, *address, &host.endpoint.more_addresses).await.map_err(refused)?;
             let local = stream.local_addr().ok();
             (Socket::tcp(stream), local)
         }
         Address::Unix(path) => (Socket::unix(UnixStream::connect(path).await.map_err(refused)?), None),
+    };
+    let transport = cluster.config.transport_index(&host.endpoint.socket_match);
+    let socket = match cluster.config.proxy_protocol(transport) {
+        Some(version) => dial::speak_for(socket, version, origin).await.map_err(refused)?,
+        None => socket,
     };
     let tls = match cluster.transport(&host.endpoint) {
         ClientTransport::Plain => return Ok((Io::Plain(socket), local)),
@@ -106,19 +119,10 @@ async fn open(
     }
 }
 
-fn keepalive(cluster: &Cluster, stream: &TcpStream) {
-    let Some(config) = &cluster.config.tcp_keepalive else { return };
-    let mut keepalive = socket2::TcpKeepalive::new();
-    if let Some(time) = config.time {
-        keepalive = keepalive.with_time(time);
-    }
-    if let Some(interval) = config.interval {
-        keepalive = keepalive.with_interval(interval);
-    }
-    if let Some(probes) = config.probes {
-        keepalive = keepalive.with_retries(probes);
-    }
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+/// When a connection made now takes no more requests.
+fn ends(cluster: &Cluster) -> Option<Instant> {
+    let longest = cluster.config.connections.max_duration;
+    (!longest.is_zero()).then(|| Instant::now() + longest)
 }
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
@@ -128,7 +132,10 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
         reader: h1::Reader::new(io.clone()),
         writer: h1::Writer::new(io),
         served: 0,
+        turn: Turn::default(),
         idle_since: Instant::now(),
+        until: ends(cluster),
+        origin: connected.origin,
         local: connected.local,
         _guard: connected.guard,
     }
@@ -142,12 +149,13 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         refusal: Refusal::UpstreamProtocolError,
         reason: format!("HTTP/2 preface: {error}").into(),
     };
+    let (corked, cork) = cork(connected.io);
     let (send, connection) = h2::client::Builder::new()
         .initial_window_size(options.initial_stream_window)
         .initial_connection_window_size(options.initial_connection_window)
         .max_concurrent_streams(options.max_concurrent_streams)
         .enable_push(false)
-        .handshake(connected.io)
+        .handshake(corked)
         .await
         .map_err(failed)?;
     let shared = Rc::new(H2Shared {
@@ -155,7 +163,10 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         active: Cell::new(0),
         closed: Cell::new(false),
         local: connected.local,
+        stats: cluster.stats.clone(),
+        origin: connected.origin,
         idle_since: Cell::new(Instant::now()),
+        until: ends(cluster),
     });
     let pooled = H2Connection { send, shared: shared.clone() };
     if !host.gone.get() {
@@ -164,7 +175,7 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
     let guard = connected.guard;
     let keepalive = (options.keepalive_interval, options.keepalive_timeout);
     tokio::task::spawn_local(async move {
-        drive(connection, keepalive).await;
+        clock::Ticking::new(Box::pin(drive(connection, cork, keepalive))).await;
         shared.closed.set(true);
         drop(guard);
     });
@@ -172,7 +183,7 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
 }
 
 /// Runs the connection; pings it when configured, and gives it up when a ping is not answered.
-async fn drive(mut connection: h2::client::Connection<Io>, (interval, timeout): (Duration, Duration)) {
+async fn drive(mut connection: h2::client::Connection<Corked>, cork: Cork, (interval, timeout): (Duration, Duration)) {
     let pings = connection.ping_pong();
     let ping = async move {
         let Some(mut pings) = pings.filter(|_| !interval.is_zero()) else { return std::future::pending().await };
@@ -186,7 +197,12 @@ async fn drive(mut connection: h2::client::Connection<Io>, (interval, timeout): 
     };
     tokio::select! {
         // Its end, orderly or not, is seen by the streams on it.
-        _ = connection => {}
+        _ = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            // A write that fails shows in the next read.
+            let flushed = cork.poll_flush(cx);
+            if polled.is_ready() { flushed.map(|_| ()) } else { Poll::Pending }
+        }) => {}
         () = ping => {}
     }
 }

@@ -2,12 +2,13 @@
 
 use super::cluster::Cluster;
 use super::connect::{self, ConnectError};
-use super::host::{H1Connection, H2Connection, Host};
+use super::host::{H1Connection, H2Connection, Host, Turn};
 use crate::http::body::{Sink, Source};
 use crate::http::h1::{Framing, Limits, encode, reader::HeadRead};
 use crate::http::h2::{H2Sink, H2Source, convert};
 use engine::head::Head;
-use engine::info::Protocol;
+use engine::info::{ConnectionFacts, Protocol};
+use engine::proxy_protocol::Origin;
 use h2::client::ResponseFuture;
 use model::Refusal;
 use model::cluster::UpstreamProtocol;
@@ -33,41 +34,60 @@ pub struct Wish<'a> {
     /// An HTTP/1.1 upgrade: only HTTP/1 carries it.
     pub upgrade: bool,
     /// For SNI by host.
-    pub authority: &'a str,
+    pub authority: &'a [u8],
     /// Do not take a pooled connection: one has just died under this request.
     pub fresh: bool,
     /// Index of the circuit breakers that count it.
     pub priority: usize,
+    /// Of the downstream connection, for clusters that speak the PROXY protocol.
+    pub origin: Option<Origin>,
 }
 
-/// A pooled connection to `host`, or a new one.
-pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: Wish<'_>) -> Result<Acquired, ConnectError> {
-    const H1: &[u8] = b"http/1.1";
-    const H2: &[u8] = b"h2";
+/// For whom a connection to `cluster` speaks: nobody, unless it uses the PROXY protocol.
+pub fn origin(cluster: &Cluster, facts: &ConnectionFacts) -> Option<Origin> {
+    if !cluster.speaks_for_clients {
+        return None;
+    }
+    Some(Origin { source: facts.direct_remote?, destination: facts.local? })
+}
+
+/// Which protocol a request may travel by: HTTP/2 at all, and HTTP/1 as well where the server chooses by ALPN.
+fn protocols(cluster: &Cluster, wish: &Wish<'_>) -> (bool, bool) {
     let h2 = match cluster.config.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => wish.downstream == Protocol::Http2,
         UpstreamProtocol::Alpn => !wish.upgrade,
     };
-    let either = cluster.config.protocol == UpstreamProtocol::Alpn;
-    if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection) {
-        return Ok(Acquired::H2(connection));
+    (h2, cluster.config.protocol == UpstreamProtocol::Alpn)
+}
+
+/// A pooled connection to `host` that can take the request now.
+pub fn pooled(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Option<Acquired> {
+    let (h2, either) = protocols(cluster, wish);
+    if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection, wish.origin) {
+        return Some(Acquired::H2(connection));
     }
-    if (!h2 || either)
-        && !wish.fresh
-        && let Some(connection) = host.take_idle()
-    {
-        return Ok(Acquired::H1 { connection: Box::new(connection), reused: true });
+    if (h2 && !either) || wish.fresh {
+        return None;
     }
+    host.take_idle(wish.origin).map(|connection| Acquired::H1 { connection, reused: true })
+}
+
+/// A new connection to `host`.
+pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result<Acquired, ConnectError> {
+    const H1: &[u8] = b"http/1.1";
+    const H2: &[u8] = b"h2";
+    let (h2, either) = protocols(cluster, wish);
     limits(cluster, host, wish.priority)?;
     let offer: &[&[u8]] = match (h2, either) {
         (true, true) => &[H2, H1],
         (true, false) => &[H2],
         (false, _) => &[H1],
     };
+    let authority = std::str::from_utf8(wish.authority).unwrap_or_default();
     cluster.connecting.set(cluster.connecting.get() + 1);
-    let connected = connect::connect(cluster, host, offer, wish.authority).await;
+    let connected = connect::connect(cluster, host, offer, authority, wish.origin).await;
     cluster.connecting.set(cluster.connecting.get() - 1);
     let connected = connected?;
     let speaks_h2 = h2 && (!either || connected.io.alpn() == Some(H2));
@@ -77,8 +97,16 @@ pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: Wish<'_>) -> Resu
     Ok(Acquired::H1 { connection: Box::new(connect::http1(cluster, connected)), reused: false })
 }
 
+/// A pooled connection to `host`, or a new one.
+pub async fn acquire(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result<Acquired, ConnectError> {
+    match pooled(cluster, host, wish) {
+        Some(acquired) => Ok(acquired),
+        None => open(cluster, host, wish).await,
+    }
+}
+
 /// Circuit breakers for connections and requests that wait for one. The figures are per worker.
-fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
+pub fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), ConnectError> {
     let limits = &cluster.config.limits[priority];
     let overflow = |reason: &str| ConnectError { refusal: Refusal::UpstreamOverflow, reason: reason.into() };
     if cluster.stats.upstream_cx_active.get() >= u64::from(limits.max_connections) {
@@ -98,17 +126,8 @@ fn limits(cluster: &Cluster, host: &Host, priority: usize) -> Result<(), Connect
 
 /// A request under way.
 pub enum Exchange {
-    H1(Box<H1Exchange>),
+    H1(Box<H1Connection>),
     H2(Box<H2Exchange>),
-}
-
-pub struct H1Exchange {
-    connection: H1Connection,
-    reused: bool,
-    to_head: bool,
-    keep_alive: bool,
-    upgrade: bool,
-    sent_before: u64,
 }
 
 pub struct H2Exchange {
@@ -134,7 +153,7 @@ impl Drop for ActiveStream {
     fn drop(&mut self) {
         let shared = &self.0.shared;
         shared.active.set(shared.active.get() - 1);
-        shared.idle_since.set(std::time::Instant::now());
+        shared.idle_since.set(crate::clock::now());
     }
 }
 
@@ -146,17 +165,9 @@ impl Exchange {
                 encode::request(head, framing, upgrade, connection.writer.out());
                 connection.writer.start_body(framing);
                 connection.served += 1;
-                let to_head = head.method() == b"HEAD";
-                let sent_before = connection.writer.sent;
-                let connection = *connection;
-                Ok(Exchange::H1(Box::new(H1Exchange {
-                    connection,
-                    reused,
-                    to_head,
-                    keep_alive: false,
-                    upgrade,
-                    sent_before,
-                })))
+                let (to_head, sent_before) = (head.method() == b"HEAD", connection.writer.sent);
+                connection.turn = Turn { reused, to_head, upgrade, keep_alive: false, sent_before };
+                Ok(Exchange::H1(connection))
             }
             Acquired::H2(mut connection) => {
                 let mut request = convert::to_request(head).map_err(|_| Refusal::UpstreamProtocolError)?;
@@ -178,20 +189,20 @@ impl Exchange {
 
     pub fn local(&self) -> Option<SocketAddr> {
         match self {
-            Exchange::H1(h1) => h1.connection.local,
+            Exchange::H1(h1) => h1.local,
             Exchange::H2(h2) => h2.stream.0.shared.local,
         }
     }
 
     /// A pooled connection that the upstream may have closed just as the request went out.
     pub fn is_reused(&self) -> bool {
-        matches!(self, Exchange::H1(h1) if h1.reused)
+        matches!(self, Exchange::H1(h1) if h1.turn.reused)
     }
 
     /// Some byte of the request has left.
     pub fn has_sent(&self) -> bool {
         match self {
-            Exchange::H1(h1) => h1.connection.writer.sent > h1.sent_before,
+            Exchange::H1(h1) => h1.writer.sent > h1.turn.sent_before,
             Exchange::H2(_) => true,
         }
     }
@@ -199,7 +210,7 @@ impl Exchange {
     /// Where the request body goes.
     pub fn sink(&mut self) -> Sink<'_> {
         match self {
-            Exchange::H1(h1) => Sink::H1(&mut h1.connection.writer),
+            Exchange::H1(h1) => Sink::H1(&mut h1.writer),
             Exchange::H2(h2) => Sink::H2(&mut h2.sink),
         }
     }
@@ -207,9 +218,9 @@ impl Exchange {
     /// The response head.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Refusal>> {
         match self {
-            Exchange::H1(h1) => match ready!(h1.connection.reader.poll_response(cx, head, &LIMITS, h1.to_head)) {
+            Exchange::H1(h1) => match ready!(h1.reader.poll_response(cx, head, &LIMITS, h1.turn.to_head)) {
                 Ok(HeadRead::Head(received)) => {
-                    h1.keep_alive = received.keep_alive && !(h1.upgrade && head.status == 101);
+                    h1.turn.keep_alive = received.keep_alive && !(h1.turn.upgrade && head.status == 101);
                     Poll::Ready(Ok(()))
                 }
                 Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
@@ -230,7 +241,7 @@ impl Exchange {
     /// The response body, after the head.
     pub fn body(&mut self) -> Source<'_> {
         match self {
-            Exchange::H1(h1) => Source::H1(&mut h1.connection.reader),
+            Exchange::H1(h1) => Source::H1(&mut h1.reader),
             Exchange::H2(h2) => h2.source.as_mut().map_or(Source::Empty, Source::H2),
         }
     }
@@ -238,13 +249,12 @@ impl Exchange {
     /// Ends the exchange; an HTTP/1 connection in good order goes back to the pool.
     pub fn finish(self, cluster: &Cluster, host: &Host, complete: bool) {
         match self {
-            Exchange::H1(h1) => {
-                let H1Exchange { connection, keep_alive, .. } = *h1;
+            Exchange::H1(connection) => {
                 let most = cluster.config.max_requests_per_connection;
                 let spent = most > 0 && connection.served >= most;
                 let reader = &connection.reader;
                 let clean = reader.body_done() && connection.writer.is_empty() && !reader.has_input();
-                if complete && keep_alive && clean && !spent {
+                if complete && connection.turn.keep_alive && clean && !spent {
                     host.keep_idle(connection);
                 }
             }
@@ -257,9 +267,9 @@ impl Exchange {
     }
 
     /// Gives up the HTTP/1 connection to a protocol that takes over.
-    pub fn into_tunnel(self) -> Option<H1Connection> {
+    pub fn into_tunnel(self) -> Option<Box<H1Connection>> {
         match self {
-            Exchange::H1(h1) => Some(h1.connection),
+            Exchange::H1(connection) => Some(connection),
             Exchange::H2(_) => None,
         }
     }

@@ -1,16 +1,20 @@
 //! One endpoint as one worker knows it: load, health, pooled connections.
 
+use crate::clock;
 use crate::http::h1;
 use bytes::Bytes;
+use engine::proxy_protocol::Origin;
 use engine::resilience::outlier;
 use h2::client::SendRequest;
 use model::endpoint::Endpoint;
+use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// An idle HTTP/1 connection to a host, or one in use.
 pub struct H1Connection {
@@ -18,10 +22,30 @@ pub struct H1Connection {
     pub writer: h1::Writer,
     /// Requests it has served.
     pub served: u32,
+    /// The request under way.
+    pub turn: Turn,
     pub idle_since: Instant,
+    /// For whom it speaks (PROXY protocol); it serves nobody else.
+    pub origin: Option<Origin>,
+    /// It takes no more requests then (`max_connection_duration`).
+    pub until: Option<Instant>,
     pub local: Option<SocketAddr>,
     /// Counts the connection while it lives.
     pub _guard: ConnectionGuard,
+}
+
+/// What one request needs remembered of it until its response is complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// The method is HEAD.
+    pub to_head: bool,
+    pub upgrade: bool,
+    /// The response lets the connection live on.
+    pub keep_alive: bool,
+    /// Bytes the connection had sent before.
+    pub sent_before: u64,
 }
 
 /// A shared HTTP/2 connection.
@@ -38,12 +62,15 @@ pub struct H2Shared {
     /// No new streams: GOAWAY, error, or replaced.
     pub closed: Cell<bool>,
     pub local: Option<SocketAddr>,
+    pub stats: Arc<crate::telemetry::ClusterStats>,
+    pub origin: Option<Origin>,
     pub idle_since: Cell<Instant>,
+    pub until: Option<Instant>,
 }
 
 /// Counts an open connection until it is dropped.
 pub struct ConnectionGuard {
-    stats: Arc<crate::telemetry::ClusterStats>,
+    pub stats: Arc<crate::telemetry::ClusterStats>,
     of_host: Rc<Cell<u32>>,
 }
 
@@ -63,17 +90,29 @@ impl Drop for ConnectionGuard {
     }
 }
 
+/// Whether a connection has reached its longest duration; counts it.
+fn is_old(until: Option<Instant>, stats: &crate::telemetry::ClusterStats) -> bool {
+    let old = until.is_some_and(|until| clock::now() >= until);
+    stats.upstream_cx_max_duration_reached.add(u64::from(old));
+    old
+}
+
 pub struct Host {
     pub endpoint: Arc<Endpoint>,
     pub address: model::Address,
     /// As logs show it.
-    pub name: Arc<str>,
+    pub name: Rc<str>,
     /// Requests in flight from this worker.
     pub active: Cell<u32>,
     pub outlier: RefCell<outlier::Record>,
+    /// What active health checks say; without any, that all is well.
+    pub checked: Cell<ActiveHealth>,
+    /// Told when TCP connections must close because a check failed.
+    pub broken: Notify,
     /// For the balancer.
     pub record: engine::balance::Record,
-    pub idle: RefCell<Vec<H1Connection>>,
+    /// Boxed: a connection is handed on several times for each request.
+    pub idle: RefCell<Vec<Box<H1Connection>>>,
     pub h2: RefCell<Vec<H2Connection>>,
     pub requests: Cell<u64>,
     pub errors: Cell<u64>,
@@ -85,13 +124,15 @@ pub struct Host {
 
 impl Host {
     pub fn new(endpoint: Arc<Endpoint>, address: model::Address) -> Self {
-        let name: Arc<str> = address.to_string().into();
+        let name: Rc<str> = address.to_string().into();
         Host {
             endpoint,
             address,
             name,
             active: Cell::new(0),
             outlier: RefCell::default(),
+            checked: Cell::default(),
+            broken: Notify::new(),
             record: engine::balance::Record::default(),
             idle: RefCell::default(),
             h2: RefCell::default(),
@@ -103,15 +144,19 @@ impl Host {
     }
 
     pub fn usable(&self) -> bool {
-        self.endpoint.health.usable() && !self.outlier.borrow().is_ejected()
+        self.endpoint.health.usable() && !self.checked.get().failed && !self.outlier.borrow().is_ejected()
     }
 
     /// The most recently used idle connection that is still open. The check costs no system call: the worker's
     /// reactor already knows whether something arrived.
-    pub fn take_idle(&self) -> Option<H1Connection> {
+    pub fn take_idle(&self, origin: Option<Origin>) -> Option<Box<H1Connection>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut connection) = idle.pop() {
+        while let Some(at) = idle.iter().rposition(|connection| connection.origin == origin) {
+            let mut connection = idle.remove(at);
             let mut cx = Context::from_waker(Waker::noop());
+            if is_old(connection.until, &connection._guard.stats) {
+                continue;
+            }
             if connection.reader.poll_gone(&mut cx).is_pending() && !connection.reader.has_input() {
                 return Some(connection);
             }
@@ -119,25 +164,27 @@ impl Host {
         None
     }
 
-    pub fn keep_idle(&self, mut connection: H1Connection) {
-        if !self.gone.get() {
-            connection.idle_since = Instant::now();
-            connection.writer.release();
+    pub fn keep_idle(&self, mut connection: Box<H1Connection>) {
+        if !self.gone.get() && !is_old(connection.until, &connection._guard.stats) {
+            connection.idle_since = clock::now();
             self.idle.borrow_mut().push(connection);
         }
     }
 
     /// An HTTP/2 connection that can take another stream now.
-    pub fn ready_h2(&self, most_requests: u32) -> Option<H2Connection> {
+    pub fn ready_h2(&self, most_requests: u32, origin: Option<Origin>) -> Option<H2Connection> {
         let mut connections = self.h2.borrow_mut();
         connections.retain(|connection| {
-            !connection.shared.closed.get() && (most_requests == 0 || connection.shared.served.get() < most_requests)
+            let shared = &connection.shared;
+            !shared.closed.get()
+                && !is_old(shared.until, &shared.stats)
+                && (most_requests == 0 || connection.shared.served.get() < most_requests)
         });
         let mut cx = Context::from_waker(Waker::noop());
         let mut found = None;
         connections.retain_mut(|connection| match connection.send.poll_ready(&mut cx) {
             Poll::Ready(Ok(())) => {
-                if found.is_none() {
+                if found.is_none() && connection.shared.origin == origin {
                     found = Some(connection.clone());
                 }
                 true
@@ -155,6 +202,9 @@ impl Host {
             return closed;
         }
         self.idle.borrow_mut().retain(|connection| {
+            if is_old(connection.until, &connection._guard.stats) {
+                return false;
+            }
             let keep = now.duration_since(connection.idle_since) < idle_timeout;
             closed += usize::from(!keep);
             keep
@@ -163,9 +213,21 @@ impl Host {
             let shared = &connection.shared;
             let keep = shared.active.get() > 0 || now.duration_since(shared.idle_since.get()) < idle_timeout;
             closed += usize::from(!keep);
-            keep && !shared.closed.get()
+            keep && !shared.closed.get() && !is_old(shared.until, &shared.stats)
         });
         closed
+    }
+
+    /// A check failed: another connection may do better, so those that wait are closed (as in Envoy). `all`: TCP
+    /// connections in use too.
+    pub fn fail(&self, all: bool) {
+        self.idle.borrow_mut().clear();
+        for connection in self.h2.borrow_mut().drain(..) {
+            connection.shared.closed.set(true);
+        }
+        if all {
+            self.broken.notify_waiters();
+        }
     }
 
     /// The endpoint left: pooled connections close, running requests finish.

@@ -2,11 +2,9 @@
 
 use super::Discovery;
 use crate::grpc::{Dialer, chain};
-use crate::state::adopt::dns_key;
 use crate::tls::ClientTransport;
 use crate::tls::prepare::Preparer;
 use http::uri::PathAndQuery;
-use model::cluster::Discovery as ClusterDiscovery;
 use model::endpoint::EndpointTarget;
 use model::{Address, Snapshot};
 use std::collections::HashSet;
@@ -109,11 +107,7 @@ async fn aim(discovery: &Discovery, cluster: &str, dialer: &Dialer) -> Result<()
     let mut core = discovery.configuration.core.lock().await;
     let snapshot = core.complete_snapshot();
     let config = snapshot.clusters.get(cluster).ok_or_else(|| format!("there is no cluster `{cluster}`"))?;
-    let assignment = match &config.discovery {
-        ClusterDiscovery::Static(assignment) => Some(assignment.clone()),
-        ClusterDiscovery::StrictDns { .. } => snapshot.assignments.get(&dns_key(cluster)).cloned(),
-        ClusterDiscovery::Eds(name) => snapshot.assignments.get(name).cloned(),
-    };
+    let assignment = crate::state::adopt::discovered(&snapshot, config);
     let endpoints = assignment.iter().flat_map(|assignment| assignment.endpoints());
     let addresses: Vec<Address> = endpoints
         .filter_map(|endpoint| match &endpoint.target {

@@ -21,6 +21,8 @@ pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
         weight: 1,
         health: Default::default(),
         hostname: "".into(),
+        check: Default::default(),
+        more_addresses: Vec::new(),
         lb_metadata: vec![],
         socket_match: vec![],
     })
@@ -115,8 +117,13 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         inspect_tls: false,
         inspect_http: false,
         original_dst: false,
+        continue_on_filters_timeout: false,
+        proxy_protocol: None,
+        tcp_keepalive: None,
         listener_filters_timeout: Duration::from_secs(1),
         buffer_limit: 1 << 20,
+        ignore_global_limit: false,
+        bypass_overload: false,
         reuse_port: true,
         backlog: 128,
         access_logs: vec![],
@@ -198,6 +205,19 @@ pub fn read_quiet(stream: &mut TcpStream) -> String {
                 all.extend_from_slice(b"<reset>");
                 break;
             }
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Reads until what came ends with `end`, or nothing more comes.
+pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    let mut space = [0; 4096];
+    while !all.ends_with(end.as_bytes()) {
+        match stream.read(&mut space) {
+            Ok(count) if count > 0 => all.extend_from_slice(&space[..count]),
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&all)),
         }
     }
     String::from_utf8_lossy(&all).into_owned()

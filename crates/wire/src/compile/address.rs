@@ -33,7 +33,7 @@ pub fn target(at: &At<'_>, pb: &core::Address) -> Result<EndpointTarget> {
     }
 }
 
-fn socket_target(at: &At<'_>, socket: &core::SocketAddress) -> Result<EndpointTarget> {
+pub(super) fn socket_target(at: &At<'_>, socket: &core::SocketAddress) -> Result<EndpointTarget> {
     if known::<Protocol>(at, "protocol", socket.protocol)? == Protocol::Udp {
         return at.field("protocol").wrong("UDP is not implemented");
     }

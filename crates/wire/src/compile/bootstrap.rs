@@ -1,7 +1,7 @@
 //! The bootstrap: the file a proxy starts from (`bootstrap.v3.Bootstrap`).
 
 use super::source::{AdsSource, Source, ads, source};
-use super::{Compiled, Context, Need, Result, Scope, address, cluster, compiled, listener, secret};
+use super::{Compiled, Context, Need, Result, Scope, address, cluster, compiled, listener, overload, secret};
 use crate::json::Document;
 use crate::pb::envoy::config::bootstrap::v3 as pb;
 use crate::pb::envoy::config::core::v3::Node;
@@ -10,6 +10,7 @@ use crate::support;
 use model::Address;
 use model::cluster::Cluster;
 use model::listener::Listener;
+use model::overload::Overload;
 use model::tls::Secret;
 use prost::{Message, Name};
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ pub struct Bootstrap {
     pub clusters: Vec<Compiled<Arc<Cluster>>>,
     pub secrets: Vec<(String, Secret)>,
     pub dynamic: Dynamic,
+    pub overload: Option<Overload>,
     /// For what is compiled later.
     pub scope: Scope,
     /// As it was read, for `/config_dump`.
@@ -116,6 +118,9 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
     let listeners = keep(&mut wrong, gather(listeners));
     let dynamic = keep(&mut wrong, dynamic(&scope, pb));
     let admin = keep(&mut wrong, admin(pb));
+    let overload = pb.overload_manager.as_ref();
+    let overload = overload.map(|one| overload::overload(&root.field("overload_manager"), one)).transpose();
+    let overload = keep(&mut wrong, overload);
     let needs = clusters.iter().map(|one| (&one.value.name, &one.needs));
     let needs = needs.chain(listeners.iter().map(|one| (&one.value.name, &one.needs)));
     if wrong.is_empty() {
@@ -132,6 +137,7 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
         clusters,
         secrets,
         dynamic,
+        overload,
         // What comes later may name clusters that come later.
         scope: Scope { clusters: None, ..scope },
         raw,

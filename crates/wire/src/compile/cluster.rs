@@ -1,19 +1,21 @@
 //! Clusters (`cluster.v3.Cluster`).
 
 use super::cluster_http::{self, HttpUpstream};
-use super::source::source;
-use super::{Context, Result, address, endpoint, flag, hash_of, known, not_empty, positive, tls, uint};
-use crate::kind::ResourceKind;
+use super::{Context, Result, address, flag, hash_of, known, not_empty, positive, tls, uint};
 use crate::pb::envoy::config::cluster::v3 as pb;
 use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use model::address::Address;
+use model::balance::Policy;
 use model::cluster::{
-    Cluster, Discovery, DnsFamily, DnsOptions, Limits, OutlierDetection, RetryBudget, TcpKeepalive, TlsMatch,
+    Cluster, Connections, Discovery, Eyeballs, Limits, OutlierDetection, RetryBudget, TcpKeepalive, TlsMatch,
     UpstreamProtocol,
 };
+use model::endpoint::EndpointTarget;
+use model::listener::ProxyVersion;
 use model::tls::ClientTls;
-use pb::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
+use pb::cluster::PreconnectPolicy;
+use pb::upstream_connection_options::{FirstAddressFamilyVersion, HappyEyeballsConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,19 +23,23 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     let name = not_empty(at, "name", &pb.name)?;
     let http = cluster_http::upstream(at, pb)?;
     let socket = pb.transport_socket.as_ref();
-    let tls = socket.map(|socket| client_tls(cx, &at.field("transport_socket"), &http, socket)).transpose()?.flatten();
+    let own = socket.map(|socket| transport(cx, &at.field("transport_socket"), &http, socket)).transpose()?;
+    let (tls, proxy_protocol) = own.unwrap_or_default();
     if http.protocol == UpstreamProtocol::Alpn && tls.is_none() {
         return at.field("transport_socket").wrong("must be TLS: auto_config chooses the protocol by ALPN");
     }
     let outlier = pb.outlier_detection.as_ref();
     let connection = pb.upstream_connection_options.as_ref();
+    let common_lb = pb.common_lb_config.as_ref();
     let stat_name = if pb.alt_stat_name.is_empty() { name } else { pb.alt_stat_name.as_str() };
     let timeout = positive(at, "connect_timeout", &pb.connect_timeout)?;
+    let discovery = super::discovery::discovery(cx, at, pb)?;
+    let chosen = matches!(discovery, Discovery::OriginalDst(_) | Discovery::Aggregate(_));
     Ok(Cluster {
         name: name.into(),
         stat_name: stat_name.into(),
-        discovery: discovery(cx, at, pb)?,
-        policy: super::lb::policy(at, pb)?,
+        policy: if chosen { Policy::Random } else { super::lb::policy(at, pb)? },
+        discovery,
         connect_timeout: timeout.unwrap_or(Duration::from_secs(5)),
         protocol: http.protocol.clone(),
         http2: http.http2.clone(),
@@ -43,9 +49,14 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         max_connections_per_host: max_connections_per_host(pb),
         max_stream_duration: http.max_stream_duration,
         outlier: outlier.map(|outlier| outlier_detection(&at.field("outlier_detection"), outlier)).transpose()?,
+        health_check: super::health::check(at, pb)?.map(Arc::new),
+        ignore_new_hosts_until_first_check: common_lb.is_some_and(|config| config.ignore_new_hosts_until_first_hc),
+        close_connections_on_health_failure: pb.close_connections_on_host_health_failure,
+        ignore_health_on_host_removal: pb.ignore_health_on_host_removal,
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
         tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
+        connections: Connections { proxy_protocol, ..connections(at, pb, &http)? },
         close_connections_on_host_removal: false,
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         panic_threshold: panic_threshold(at, pb)?,
@@ -53,106 +64,36 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     })
 }
 
-fn client_tls(
+/// TLS and PROXY protocol.
+type Transport = (Option<Arc<ClientTls>>, Option<ProxyVersion>);
+
+fn transport(
     cx: &mut Context<'_>,
     at: &At<'_>,
     http: &HttpUpstream,
     socket: &core::TransportSocket,
-) -> Result<Option<Arc<ClientTls>>> {
-    let tls = tls::client(cx, at, socket)?;
-    Ok(tls.map(|mut tls| {
+) -> Result<Transport> {
+    let transport = tls::transport(cx, at, socket)?;
+    let tls = transport.tls.map(|mut tls| {
         tls.auto_host_sni = http.auto_sni;
         tls.auto_san_validation |= http.auto_san_validation;
         Arc::new(tls)
-    }))
+    });
+    Ok((tls, transport.proxy_protocol))
 }
 
 fn tls_matches(cx: &mut Context<'_>, at: &At<'_>, http: &HttpUpstream, pb: &pb::Cluster) -> Result<Vec<TlsMatch>> {
     gather(pb.transport_socket_matches.iter().enumerate().map(|(index, one)| {
         let at = at.item("transport_socket_matches", index);
         let socket = at.required("transport_socket", &one.transport_socket)?;
+        let (tls, proxy_protocol) = transport(cx, &at.field("transport_socket"), http, socket)?;
         Ok(TlsMatch {
             name: not_empty(&at, "name", &one.name)?.into(),
             criteria: one.r#match.as_ref().map(super::data::pairs).unwrap_or_default(),
-            tls: client_tls(cx, &at.field("transport_socket"), http, socket)?,
+            tls,
+            proxy_protocol,
         })
     }))
-}
-
-fn discovery(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Discovery> {
-    let kind = match &pb.cluster_discovery_type {
-        None => DiscoveryType::Static,
-        Some(ClusterDiscoveryType::Type(number)) => known(at, "type", *number)?,
-        Some(ClusterDiscoveryType::ClusterType(_)) => {
-            return at.field("cluster_type").wrong("is not implemented; use type");
-        }
-    };
-    let load = pb.load_assignment.clone().unwrap_or_default();
-    let place = at.field("load_assignment");
-    if pb.load_assignment.is_some() {
-        not_empty(&place, "cluster_name", &load.cluster_name)?;
-    }
-    match kind {
-        DiscoveryType::Static => {
-            let assignment = endpoint::assignment(&place, endpoint::Names::AddressesOnly, &load)?;
-            Ok(Discovery::Static(Arc::new(assignment)))
-        }
-        DiscoveryType::StrictDns => {
-            let assignment = Arc::new(endpoint::assignment(&place, endpoint::Names::Allowed, &load)?);
-            Ok(Discovery::StrictDns { assignment, dns: dns(at, pb)? })
-        }
-        DiscoveryType::Eds => eds(cx, at, pb),
-        DiscoveryType::LogicalDns | DiscoveryType::OriginalDst => {
-            let text = format!("{} is not implemented; use STATIC, STRICT_DNS or EDS", kind.as_str_name());
-            at.field("type").wrong(text)
-        }
-    }
-}
-
-fn eds(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Discovery> {
-    if pb.load_assignment.is_some() {
-        return at.field("load_assignment").wrong("cannot be given for a cluster of type EDS");
-    }
-    let at = at.field("eds_cluster_config");
-    let Some(config) = &pb.eds_cluster_config else { return at.wrong("is required for a cluster of type EDS") };
-    let source = source(&at.field("eds_config"), at.required("eds_config", &config.eds_config)?)?;
-    let name = if config.service_name.is_empty() { &pb.name } else { &config.service_name };
-    cx.need(ResourceKind::Endpoints, name, source);
-    Ok(Discovery::Eds(name.as_str().into()))
-}
-
-fn dns(at: &At<'_>, pb: &pb::Cluster) -> Result<DnsOptions> {
-    let refresh = positive(at, "dns_refresh_rate", &pb.dns_refresh_rate)?.unwrap_or(Duration::from_secs(5));
-    let (failure_base, failure_max) = match &pb.dns_failure_refresh_rate {
-        None => (refresh, refresh),
-        Some(rate) => {
-            let at = at.field("dns_failure_refresh_rate");
-            let base = positive(&at, "base_interval", &rate.base_interval)?;
-            let base = base.ok_or_else(|| at.field("base_interval").problem("is required"))?;
-            (base, positive(&at, "max_interval", &rate.max_interval)?.unwrap_or(base * 10))
-        }
-    };
-    let resolvers = pb.dns_resolvers.iter().enumerate().map(|(index, resolver)| {
-        let at = at.item("dns_resolvers", index);
-        match address::address(&at, resolver)? {
-            Address::Tcp(address) => Ok(address),
-            Address::Unix(_) => at.wrong("a resolver has an IP address and a port"),
-        }
-    });
-    Ok(DnsOptions {
-        refresh,
-        respect_ttl: pb.respect_dns_ttl,
-        family: match known(at, "dns_lookup_family", pb.dns_lookup_family)? {
-            DnsLookupFamily::Auto => DnsFamily::Auto,
-            DnsLookupFamily::V4Only => DnsFamily::V4Only,
-            DnsLookupFamily::V6Only => DnsFamily::V6Only,
-            DnsLookupFamily::V4Preferred => DnsFamily::V4Preferred,
-            DnsLookupFamily::All => DnsFamily::All,
-        },
-        resolvers: gather(resolvers)?,
-        failure_base,
-        failure_max,
-    })
 }
 
 fn limits(at: &At<'_>, pb: &pb::Cluster) -> Result<[Limits; 2]> {
@@ -228,7 +169,7 @@ fn outlier_detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<OutlierDe
     })
 }
 
-fn tcp_keepalive(pb: &core::TcpKeepalive) -> TcpKeepalive {
+pub(super) fn tcp_keepalive(pb: &core::TcpKeepalive) -> TcpKeepalive {
     let seconds = |value: u32| Duration::from_secs(value.into());
     TcpKeepalive {
         probes: uint(&pb.keepalive_probes),
@@ -245,4 +186,61 @@ fn panic_threshold(at: &At<'_>, pb: &pb::Cluster) -> Result<f64> {
         return at.field("healthy_panic_threshold").wrong(format!("{value} is not a percentage from 0 to 100"));
     }
     Ok(value)
+}
+
+fn connections(at: &At<'_>, pb: &pb::Cluster, http: &HttpUpstream) -> Result<Connections> {
+    let eyeballs = pb.upstream_connection_options.as_ref().and_then(|options| options.happy_eyeballs_config.as_ref());
+    let bind = pb.upstream_bind_config.as_ref().map(|config| bind(&at.field("upstream_bind_config"), config));
+    let preconnect = pb.preconnect_policy.as_ref();
+    Ok(Connections {
+        bind: bind.transpose()?.unwrap_or_default(),
+        eyeballs: eyeballs.map(|config| happy_eyeballs(at, config)).transpose()?.unwrap_or_default(),
+        max_duration: http.max_connection_duration,
+        proxy_protocol: None,
+        preconnect: preconnect.map(|policy| preconnect_ratio(at, policy)).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn bind(at: &At<'_>, pb: &core::BindConfig) -> Result<Vec<std::net::SocketAddr>> {
+    let one = |at: &At<'_>, pb: &core::SocketAddress| match address::socket_target(at, pb)? {
+        EndpointTarget::Address(Address::Tcp(address)) => Ok(address),
+        _ => at.field("address").wrong("must be an IP address"),
+    };
+    let first = pb.source_address.iter().map(|source| one(&at.field("source_address"), source));
+    let extra = pb.extra_source_addresses.iter().enumerate().map(|(index, extra)| {
+        let at = at.item("extra_source_addresses", index);
+        one(&at.field("address"), at.required("address", &extra.address)?)
+    });
+    gather(first.chain(extra))
+}
+
+fn happy_eyeballs(at: &At<'_>, pb: &HappyEyeballsConfig) -> Result<Eyeballs> {
+    let at = at.field("upstream_connection_options");
+    let at = at.field("happy_eyeballs_config");
+    let first =
+        known::<FirstAddressFamilyVersion>(&at, "first_address_family_version", pb.first_address_family_version)?;
+    let count = uint(&pb.first_address_family_count).unwrap_or(1);
+    if count == 0 {
+        return at.field("first_address_family_count").wrong("must be at least 1");
+    }
+    Ok(Eyeballs {
+        v6_first: match first {
+            FirstAddressFamilyVersion::Default => None,
+            FirstAddressFamilyVersion::V4 => Some(false),
+            FirstAddressFamilyVersion::V6 => Some(true),
+            FirstAddressFamilyVersion::Pipe | FirstAddressFamilyVersion::Internal => {
+                return at.field("first_address_family_version").wrong("must be DEFAULT, V4 or V6");
+            }
+        },
+        first_count: count as usize,
+    })
+}
+
+fn preconnect_ratio(at: &At<'_>, pb: &PreconnectPolicy) -> Result<f64> {
+    let at = at.field("preconnect_policy");
+    let ratio = pb.per_upstream_preconnect_ratio.as_ref().map_or(1.0, |ratio| ratio.value);
+    if !(1.0..=3.0).contains(&ratio) {
+        return at.field("per_upstream_preconnect_ratio").wrong(format!("{ratio} is not within 1 and 3"));
+    }
+    Ok(ratio)
 }

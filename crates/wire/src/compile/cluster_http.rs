@@ -18,6 +18,7 @@ pub(super) struct HttpUpstream {
     pub(super) http2: Http2Options,
     pub(super) idle_timeout: Duration,
     pub(super) max_requests_per_connection: u32,
+    pub(super) max_connection_duration: Duration,
     pub(super) max_stream_duration: Duration,
     pub(super) auto_sni: bool,
     pub(super) auto_san_validation: bool,
@@ -101,7 +102,9 @@ fn common(
     let at = at.field("common_http_protocol_options");
     let idle = duration(&at, "idle_timeout", &common.idle_timeout)?;
     let longest = duration(&at, "max_stream_duration", &common.max_stream_duration)?;
+    let oldest = duration(&at, "max_connection_duration", &common.max_connection_duration)?;
     Ok(HttpUpstream {
+        max_connection_duration: oldest.unwrap_or_default(),
         protocol,
         http2,
         idle_timeout: idle.unwrap_or(Duration::from_secs(3600)),

@@ -4,7 +4,9 @@ use super::{Result, address, data, known, uint};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::endpoint::v3 as pb;
 use crate::problem::{At, gather};
+use model::Address;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, Health, Locality, LocalityEndpoints};
+use model::health::EndpointCheck;
 use pb::lb_endpoint::HostIdentifier;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -66,8 +68,17 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
         let found = pb.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get(namespace));
         found.map(data::pairs).unwrap_or_default()
     };
+    let more = inner.additional_addresses.iter().enumerate().map(|(index, one)| {
+        let at = place.item("additional_addresses", index);
+        let given = at.required("address", &one.address)?;
+        match address::address(&at.field("address"), given)? {
+            Address::Tcp(address) => Ok(address),
+            Address::Unix(_) => at.field("address").wrong("must be an IP address and a port"),
+        }
+    });
     Ok(Endpoint {
         target,
+        more_addresses: gather(more)?,
         weight,
         health: match known(at, "health_status", pb.health_status)? {
             core::HealthStatus::Unknown => Health::Unknown,
@@ -78,7 +89,24 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
             core::HealthStatus::Degraded => Health::Degraded,
         },
         hostname: inner.hostname.as_str().into(),
+        check: check(&place, inner)?,
         lb_metadata: metadata("envoy.lb"),
         socket_match: metadata("envoy.transport_socket_match"),
+    })
+}
+
+/// `health_check_config`.
+fn check(at: &At<'_>, pb: &pb::Endpoint) -> Result<EndpointCheck> {
+    let Some(config) = &pb.health_check_config else { return Ok(EndpointCheck::default()) };
+    let at = at.field("health_check_config");
+    let own = config.address.as_ref().map(|given| address::address(&at.field("address"), given)).transpose()?;
+    if own.is_some() && config.port_value > 0 {
+        return at.field("port_value").wrong("cannot be set together with address");
+    }
+    Ok(EndpointCheck {
+        port: address::port16(&at, "port_value", config.port_value)?,
+        address: own,
+        hostname: config.hostname.as_str().into(),
+        disabled: config.disable_active_health_check,
     })
 }

@@ -41,7 +41,7 @@ pub(super) fn edits(at: &At<'_>, lists: &Lists<'_>) -> Result<HeaderEdits> {
     })
 }
 
-fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
+pub(super) fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {
     gather(names.iter().enumerate().map(|(index, name)| {
         let at = at.item(field, index);
         if name.starts_with(':') || name.eq_ignore_ascii_case("host") {

@@ -1,20 +1,26 @@
 //! Listeners and filter chains (`listener.v3.Listener`).
 
 use super::{
-    Context, Result, access_log, address, duration, flag, hash_of, http, known, lower, not_empty, tls, uint, unpack,
+    Context, Result, access_log, address, cluster, duration, flag, hash_of, http, known, lower, not_empty, positive,
+    tls, uint, unpack,
 };
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
+use crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
+use core::proxy_protocol_config::Version;
 use ipnet::IpNet;
-use model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter, SourceType, TcpProxy, TcpTarget};
+use model::listener::{
+    ChainMatch, FilterChain, Listener, NetworkFilter, ProxyProtocol, SourceType, TcpProxy, TcpTarget,
+};
 use pb::filter_chain_match::ConnectionSourceType;
 use std::sync::Arc;
 use std::time::Duration;
 
 const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
 pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<Listener> {
@@ -41,8 +47,13 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         inspect_tls: filters.tls || asks_for_tls,
         inspect_http: filters.http,
         original_dst: filters.original_dst || flag(&pb.use_original_dst).unwrap_or(false),
+        continue_on_filters_timeout: pb.continue_on_listener_filters_timeout,
+        proxy_protocol: filters.proxy_protocol,
+        tcp_keepalive: pb.tcp_keepalive.as_ref().map(cluster::tcp_keepalive),
         listener_filters_timeout: timeout.unwrap_or(Duration::from_secs(15)),
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
+        ignore_global_limit: pb.ignore_global_conn_limit,
+        bypass_overload: pb.bypass_overload_manager,
         reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
         backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
@@ -55,6 +66,7 @@ struct ListenerFilters {
     tls: bool,
     http: bool,
     original_dst: bool,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<ListenerFilters> {
@@ -71,9 +83,17 @@ fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<Liste
             "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" => found.tls = true,
             "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" => found.http = true,
             "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" => found.original_dst = true,
+            PROXY_PROTOCOL if found.tls || found.http => {
+                return at.wrong("must stand before the inspectors: its header comes first on the wire");
+            }
+            PROXY_PROTOCOL => {
+                let inner = at.field("typed_config");
+                found.proxy_protocol = Some(proxy_protocol(&inner, &unpack(&inner, any)?)?);
+            }
             other => {
                 let text = format!(
-                    "listener filter `{other}` is not implemented; tls_inspector, http_inspector and original_dst are"
+                    "listener filter `{other}` is not implemented; tls_inspector, http_inspector, original_dst and \
+                     proxy_protocol are"
                 );
                 return at.wrong(text);
             }
@@ -82,6 +102,17 @@ fn listener_filters(at: &At<'_>, filters: &[pb::ListenerFilter]) -> Result<Liste
     });
     gather(results)?;
     Ok(found)
+}
+
+fn proxy_protocol(at: &At<'_>, pb: &PbProxyProtocol) -> Result<ProxyProtocol> {
+    let mut config = ProxyProtocol { optional: pb.allow_requests_without_proxy_protocol, v1: true, v2: true };
+    for version in &pb.disallowed_versions {
+        match known::<Version>(at, "disallowed_versions", *version)? {
+            Version::V1 => config.v1 = false,
+            Version::V2 => config.v2 = false,
+        }
+    }
+    Ok(config)
 }
 
 type Chains = (Vec<Arc<FilterChain>>, Option<Arc<FilterChain>>);
@@ -208,11 +239,30 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
     if attempts == 0 {
         return at.field("max_connect_attempts").wrong("must be at least 1");
     }
+    let max_duration = duration(at, "max_downstream_connection_duration", &pb.max_downstream_connection_duration)?;
+    let jitter = pb.max_downstream_connection_duration_jitter_percentage.as_ref().map_or(0.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&jitter) {
+        let at = at.field("max_downstream_connection_duration_jitter_percentage");
+        return at.wrong(format!("{jitter} is not a percentage from 0 to 100"));
+    }
+    let back_off = pb.backoff_options.as_ref().map(|options| {
+        let at = at.field("backoff_options");
+        let base = positive(&at, "base_interval", &options.base_interval)?;
+        let base = base.ok_or_else(|| at.field("base_interval").problem("is required"))?;
+        let longest = positive(&at, "max_interval", &options.max_interval)?.unwrap_or(base * 10);
+        if longest < base {
+            return at.field("max_interval").wrong("must not be less than base_interval");
+        }
+        Ok((base, longest))
+    });
     Ok(TcpProxy {
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         target,
         idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?.unwrap_or(Duration::from_secs(3600)),
+        max_duration: max_duration.unwrap_or_default(),
+        duration_jitter: jitter,
         max_connect_attempts: attempts,
+        connect_back_off: back_off.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
 }

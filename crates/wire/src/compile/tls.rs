@@ -4,16 +4,20 @@ use super::source::source;
 use super::{Context, Result, flag, known, not_empty, secret, unpack};
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
+use crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use crate::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use crate::pb::google::protobuf::Any;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
+use core::proxy_protocol_config::Version;
 use core::transport_socket::ConfigType;
+use model::listener::ProxyVersion;
 use model::tls::{CertificateSource, ClientTls, CommonTls, ServerTls, TlsVersion, Validation};
 use pb::common_tls_context::ValidationContextType;
 use pb::tls_parameters::TlsProtocol;
 use std::sync::Arc;
 
+const PROXY_PROTOCOL: &str = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 
 /// `None`: plaintext.
@@ -31,7 +35,7 @@ pub(super) fn server(cx: &mut Context<'_>, at: &At<'_>, socket: &core::Transport
 }
 
 /// `None`: plaintext.
-pub(super) fn client(cx: &mut Context<'_>, at: &At<'_>, socket: &core::TransportSocket) -> Result<Option<ClientTls>> {
+fn client(cx: &mut Context<'_>, at: &At<'_>, socket: &core::TransportSocket) -> Result<Option<ClientTls>> {
     let Some(any) = typed(at, socket)? else { return Ok(None) };
     let at = at.field("typed_config");
     let pb: pb::UpstreamTlsContext = unpack(&at, any)?;
@@ -45,6 +49,36 @@ pub(super) fn client(cx: &mut Context<'_>, at: &At<'_>, socket: &core::Transport
         auto_host_sni: false,
         auto_san_validation: pb.auto_sni_san_validation,
     }))
+}
+
+/// How connections to an endpoint begin.
+#[derive(Default)]
+pub(super) struct ClientTransport {
+    /// `None`: plaintext.
+    pub(super) tls: Option<ClientTls>,
+    pub(super) proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A transport socket, perhaps wrapped in one that sends a PROXY protocol header first.
+pub(super) fn transport(cx: &mut Context<'_>, at: &At<'_>, socket: &core::TransportSocket) -> Result<ClientTransport> {
+    let Some(any) = typed(at, socket)?.filter(|any| type_name(&any.type_url) == PROXY_PROTOCOL) else {
+        return Ok(ClientTransport { tls: client(cx, at, socket)?, proxy_protocol: None });
+    };
+    let at = at.field("typed_config");
+    let wrapper: ProxyProtocolUpstreamTransport = unpack(&at, any)?;
+    let version = known(&at.field("config"), "version", wrapper.config.unwrap_or_default().version)?;
+    let inner = at.required("transport_socket", &wrapper.transport_socket)?;
+    let inner_at = at.field("transport_socket");
+    if typed(&inner_at, inner)?.is_some_and(|any| type_name(&any.type_url) == PROXY_PROTOCOL) {
+        return inner_at.wrong("cannot be another PROXY protocol transport");
+    }
+    Ok(ClientTransport {
+        tls: client(cx, &inner_at, inner)?,
+        proxy_protocol: Some(match version {
+            Version::V1 => ProxyVersion::V1,
+            Version::V2 => ProxyVersion::V2,
+        }),
+    })
 }
 
 fn typed<'a>(at: &At<'_>, socket: &'a core::TransportSocket) -> Result<Option<&'a Any>> {

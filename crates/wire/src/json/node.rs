@@ -43,9 +43,20 @@ impl Value {
     }
 }
 
+/// A text may have as many nodes as it has room for; the limit is there for aliases that multiply.
+fn budget(text: &str) -> Option<serde_saphyr::Budget> {
+    let room = text.len().max(250_000);
+    serde_saphyr::budget! {
+        max_events: room.saturating_mul(4),
+        max_nodes: room,
+        max_documents: room,
+        max_total_scalar_bytes: room.saturating_mul(4),
+    }
+}
+
 /// Parses a document; `file` is named in errors.
 pub(super) fn parse(file: &str, text: &str) -> Result<Node, FileError> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true, budget: budget(text) };
     // An empty document is an empty message.
     let node: Option<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let position = error.location().and_then(position);

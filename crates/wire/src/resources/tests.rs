@@ -78,9 +78,9 @@ fn a_bad_resource_refuses_the_response_and_changes_nothing() {
     let mut store = store();
     store.apply(change(ResourceKind::Cluster, &[STATIC], true)).unwrap();
     let before = store.snapshot();
-    let bad = "{name: b, lb_policy: MAGLEV, health_checks: [{}]}";
+    let bad = "{name: b, lb_policy: MAGLEV, connection_pool_per_downstream_connection: true}";
     let rejected = store.apply(change(ResourceKind::Cluster, &["{name: c}", bad], true)).unwrap_err();
-    assert_eq!(rejected.to_string(), "b: health_checks[0]: is not implemented");
+    assert_eq!(rejected.to_string(), "b: connection_pool_per_downstream_connection: is not implemented");
     assert!(Arc::ptr_eq(&before, &store.snapshot()));
     let twice = store.apply(change(ResourceKind::Cluster, &["{name: c}", "{name: c}"], true)).unwrap_err();
     assert_eq!(twice.to_string(), "c: is given twice in one response");

@@ -1,8 +1,40 @@
 //! The same for HTTP filters and for the filters of access logs and local replies.
 
-use super::table::{Declared, NO_RUNTIME, all, partly, some};
+use super::table::{CLUSTER_STATS, Declared, NO_RUNTIME, all, partly, some};
 
 pub(super) const FILTERS: &[Declared] = &[
+    partly(
+        "envoy.extensions.filters.http.router.v3.Router",
+        "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
+        &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
+    ),
+    all("envoy.extensions.filters.http.cors.v3.Cors"),
+    some(
+        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match allow_methods allow_headers expose_headers max_age allow_credentials filter_enabled \
+         allow_private_network_access forward_not_matching_preflights",
+    ),
+    partly(
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "delay abort upstream_cluster headers downstream_nodes response_rate_limit max_active_faults",
+        &[
+            ("delay_percent_runtime", NO_RUNTIME),
+            ("abort_percent_runtime", NO_RUNTIME),
+            ("delay_duration_runtime", NO_RUNTIME),
+            ("abort_http_status_runtime", NO_RUNTIME),
+            ("max_active_faults_runtime", NO_RUNTIME),
+            ("response_rate_limit_percent_runtime", NO_RUNTIME),
+            ("abort_grpc_status_runtime", NO_RUNTIME),
+            ("disable_downstream_cluster_stats", "there are no such statistics"),
+        ],
+    ),
+    some("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
+    all("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort"),
+    some("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
+    all("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit"),
+    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit"),
     all("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"),
     all("envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"),
     some(

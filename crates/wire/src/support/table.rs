@@ -30,16 +30,16 @@ const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
 pub(super) const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
 const NO_HASHING: &str = "only hashing load balancers read it, and none can be configured";
-const CLUSTER_STATS: &str = "the statistics are always there";
+pub(super) const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
 pub(super) const TABLE: &[&[Declared]] =
-    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, ENDPOINT, TLS, EXTENSIONS, FILTERS];
+    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, HEALTH, OVERLOAD, ENDPOINT, TLS, EXTENSIONS, FILTERS];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
         "envoy.config.bootstrap.v3.Bootstrap",
-        "node static_resources dynamic_resources admin cluster_manager",
+        "node static_resources dynamic_resources admin cluster_manager overload_manager",
         &[
             ("layered_runtime", NO_RUNTIME),
             ("flags_path", "is obsolete in Envoy too"),
@@ -71,7 +71,7 @@ const BOOTSTRAP: &[Declared] = &[
             ("access_log", "requests to the admin address are not logged"),
             ("access_log_path", "requests to the admin address are not logged"),
             ("profile_path", "there is no built-in profiler"),
-            ("ignore_global_conn_limit", "there is no global limit"),
+            ("ignore_global_conn_limit", "connections to the admin address are never counted"),
         ],
     ),
 ];
@@ -140,6 +140,7 @@ const CORE: &[Declared] = &[
     all("envoy.config.core.v3.TypedExtensionConfig"),
     all("envoy.config.core.v3.TransportSocket"),
     all("envoy.config.core.v3.TcpKeepalive"),
+    all("envoy.config.core.v3.BackoffStrategy"),
     some("envoy.config.core.v3.ExtensionConfigSource", ""),
     some(
         "envoy.config.core.v3.HttpProtocolOptions",
@@ -191,14 +192,13 @@ const LISTENER: &[Declared] = &[
         "envoy.config.listener.v3.Listener",
         "name address additional_addresses filter_chains default_filter_chain use_original_dst \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port",
+         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout \
+         ignore_global_conn_limit bypass_overload_manager",
         &[
             ("metadata", DESCRIPTIVE),
             ("traffic_direction", DESCRIPTIVE),
             ("drain_type", "listeners drain on removal, change and shutdown"),
             ("connection_balance_config", "connections are shared out over the workers anyway"),
-            ("ignore_global_conn_limit", "there is no global limit"),
-            ("bypass_overload_manager", "there is no overload manager"),
             ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
         ],
     ),
@@ -371,23 +371,17 @@ const CLUSTER: &[Declared] = &[
          alt_stat_name common_http_protocol_options upstream_connection_options \
          load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
-         upstream_http_protocol_options",
-        &[
-            ("metadata", DESCRIPTIVE),
-            ("cleanup_interval", "is for ORIGINAL_DST"),
-            ("ignore_health_on_host_removal", "is for health checks, which cannot be configured"),
-            ("track_cluster_stats", CLUSTER_STATS),
-            ("wait_for_warm_on_init", "is for health checks, which cannot be configured"),
-            ("close_connections_on_host_health_failure", "is for health checks, which cannot be configured"),
-        ],
+         upstream_http_protocol_options health_checks ignore_health_on_host_removal \
+         close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
+         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy",
+        &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold",
+        "healthy_panic_threshold ignore_new_hosts_until_first_hc",
         &[
             ("update_merge_window", "updates are merged by the snapshot anyway"),
-            ("ignore_new_hosts_until_first_hc", "is for health checks, which cannot be configured"),
             ("consistent_hashing_lb_config", NO_HASHING),
         ],
     ),
@@ -411,9 +405,58 @@ const CLUSTER: &[Declared] = &[
          enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
-    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
+    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive happy_eyeballs_config"),
+    all("envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig"),
+    all("envoy.config.cluster.v3.Cluster.CustomClusterType"),
+    some(
+        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        "use_http_header http_header_name upstream_port_override",
+    ),
+    some("envoy.config.cluster.v3.Cluster.PreconnectPolicy", "per_upstream_preconnect_ratio"),
+    some("envoy.config.core.v3.BindConfig", "source_address extra_source_addresses"),
+    some("envoy.config.core.v3.ExtraSourceAddress", "address"),
+    all("envoy.extensions.clusters.aggregate.v3.ClusterConfig"),
+    some(
+        "envoy.extensions.clusters.dns.v3.DnsCluster",
+        "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
+         all_addresses_in_single_endpoint dns_min_refresh_rate",
+    ),
+    all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
+    some(
+        "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
+        "use_http_header http_header_name upstream_port_override",
+    ),
     all("envoy.config.cluster.v3.LoadBalancingPolicy"),
     all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
+];
+
+const HEALTH: &[Declared] = &[
+    some(
+        "envoy.config.core.v3.HealthCheck",
+        "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold \
+         reuse_connection http_health_check tcp_health_check grpc_health_check no_traffic_interval \
+         no_traffic_healthy_interval unhealthy_interval unhealthy_edge_interval healthy_edge_interval event_log_path \
+         event_logger always_log_health_check_failures always_log_health_check_success tls_options \
+         transport_socket_match_criteria",
+    ),
+    all("envoy.config.core.v3.HealthCheck.Payload"),
+    all("envoy.config.core.v3.HealthCheck.HttpHealthCheck"),
+    some("envoy.config.core.v3.HealthCheck.TcpHealthCheck", "send receive"),
+    all("envoy.config.core.v3.HealthCheck.GrpcHealthCheck"),
+    all("envoy.config.core.v3.HealthCheck.TlsOptions"),
+    all("envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"),
+];
+
+const OVERLOAD: &[Declared] = &[
+    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions"),
+    some("envoy.config.overload.v3.ResourceMonitor", "name typed_config"),
+    some("envoy.config.overload.v3.OverloadAction", "name triggers"),
+    all("envoy.config.overload.v3.Trigger"),
+    all("envoy.config.overload.v3.ThresholdTrigger"),
+    all("envoy.config.overload.v3.ScaledTrigger"),
+    some("envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes"),
+    all("envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"),
+    all("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
 ];
 
 const ENDPOINT: &[Declared] = &[
@@ -425,11 +468,9 @@ const ENDPOINT: &[Declared] = &[
         &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
     ),
     all("envoy.config.endpoint.v3.LbEndpoint"),
-    partly(
-        "envoy.config.endpoint.v3.Endpoint",
-        "address hostname",
-        &[("health_check_config", "is for health checks, which cannot be configured")],
-    ),
+    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config additional_addresses"),
+    all("envoy.config.endpoint.v3.Endpoint.AdditionalAddress"),
+    all("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig"),
 ];
 
 const TLS: &[Declared] = &[
@@ -476,38 +517,6 @@ const EXTENSIONS: &[Declared] = &[
     all("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StderrAccessLog"),
     partly(
-        "envoy.extensions.filters.http.router.v3.Router",
-        "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
-        &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
-    ),
-    all("envoy.extensions.filters.http.cors.v3.Cors"),
-    some(
-        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match allow_methods allow_headers expose_headers max_age allow_credentials filter_enabled \
-         allow_private_network_access forward_not_matching_preflights",
-    ),
-    partly(
-        "envoy.extensions.filters.http.fault.v3.HTTPFault",
-        "delay abort upstream_cluster headers downstream_nodes response_rate_limit max_active_faults",
-        &[
-            ("delay_percent_runtime", NO_RUNTIME),
-            ("abort_percent_runtime", NO_RUNTIME),
-            ("delay_duration_runtime", NO_RUNTIME),
-            ("abort_http_status_runtime", NO_RUNTIME),
-            ("max_active_faults_runtime", NO_RUNTIME),
-            ("response_rate_limit_percent_runtime", NO_RUNTIME),
-            ("abort_grpc_status_runtime", NO_RUNTIME),
-            ("disable_downstream_cluster_stats", "there are no such statistics"),
-        ],
-    ),
-    some("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
-    all("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort"),
-    some("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
-    all("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit"),
-    partly(
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
         "",
         &[
@@ -517,9 +526,20 @@ const EXTENSIONS: &[Declared] = &[
     ),
     all("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"),
     all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
+    partly(
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        "allow_requests_without_proxy_protocol disallowed_versions",
+        &[("stat_prefix", "there are no statistics of this filter alone")],
+    ),
+    some("envoy.config.core.v3.ProxyProtocolConfig", "version"),
+    some(
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        "config transport_socket",
+    ),
     some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout",
+        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
+         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options",
     ),
     all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
     some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),

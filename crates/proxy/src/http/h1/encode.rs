@@ -2,7 +2,6 @@
 
 use super::parse::Framing;
 use engine::head::{Field, Head, Known};
-use std::io::Write as _;
 
 /// A request head for the upstream. `upgrade` keeps `Connection: upgrade`.
 pub fn request(head: &Head, framing: Framing, upgrade: bool, out: &mut Vec<u8>) {
@@ -53,8 +52,11 @@ pub struct ResponseOptions {
 
 /// A response head for the downstream.
 pub fn response(head: &Head, options: &ResponseOptions, out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", head.status, reason(head.status));
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason(head.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
     fields(head, out, |field| match field.known {
         Known::TransferEncoding => false,
         Known::ContentLength => options.keep_length,

@@ -2,6 +2,7 @@
 
 pub mod chunked;
 pub mod encode;
+pub mod lines;
 pub mod parse;
 pub mod reader;
 pub mod writer;

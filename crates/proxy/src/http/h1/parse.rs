@@ -1,10 +1,9 @@
-//! Parses request and response heads from complete bytes, on `httparse`, with the checks it leaves out.
+//! Parses request and response heads from complete bytes: what the lines mean for target, body and connection.
 
+use super::lines::{self, Broken, Section};
 use engine::{Head, Known, head::Span, head::tokens, info::Protocol};
-use httparse::{EMPTY_HEADER, Header, Status};
 use model::Refusal;
 use model::refusal::BadRequest;
-use std::mem::MaybeUninit;
 
 /// More fields than this are refused whatever the configuration says.
 const MOST_FIELDS: usize = 256;
@@ -37,46 +36,66 @@ pub struct Received {
     pub absolute: bool,
 }
 
-/// Position after the empty line that ends the head, if it is there. Bare line feeds are refused on the way.
+/// Position after the empty line that ends the head, if it is there: for heads that come in pieces. A head that ends
+/// lines with bare line feeds may never have one: they are refused as soon as they are seen.
 pub fn head_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
-    let mut from = *scanned;
-    while let Some(offset) = memchr::memchr(b'\n', &bytes[from..]) {
-        let at = from + offset;
+    for at in memchr::memchr_iter(b'\n', &bytes[*scanned..]) {
+        let at = *scanned + at;
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Refusal::BadRequest(BadRequest::BareLineFeed));
         }
         if at >= 3 && bytes[at - 2] == b'\n' {
             return Ok(Some(at + 1));
         }
-        from = at + 1;
     }
-    *scanned = from;
+    *scanned = bytes.len();
     Ok(None)
 }
 
-/// Parses `raw`, a complete request head, into `head`.
-pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Received, Refusal> {
-    let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_FIELDS];
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(raw, &mut space) {
-        Ok(Status::Complete(length)) if length == raw.len() => {}
-        Ok(_) => return Err(Refusal::BadRequest(BadRequest::Syntax)),
-        Err(error) => return Err(syntax_error(error, raw)),
+/// Reads the request head at the start of `raw` into `head`; `None` while it is incomplete. The length is the head's.
+pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Option<(Received, usize)>, Refusal> {
+    head.clear();
+    match request_lines(raw, head, limits) {
+        Ok(Some((line, length))) => {
+            head.load(&raw[..length]);
+            Ok(Some((understand(head, &line)?, length)))
+        }
+        Ok(None) => Ok(None),
+        Err(refusal) => {
+            // For the log.
+            head.clear();
+            Err(refusal)
+        }
     }
-    if parsed.headers.len() > limits.fields {
-        return Err(Refusal::HeadTooLarge);
-    }
-    let protocol = match parsed.version {
-        Some(0) => Protocol::Http10,
-        _ => Protocol::Http11,
+}
+
+fn request_lines(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Option<(lines::RequestLine, usize)>, Refusal> {
+    let refused = |error: Broken| {
+        Err(Refusal::BadRequest(match error {
+            Broken::BareLineFeed => BadRequest::BareLineFeed,
+            Broken::Fold => BadRequest::ObsoleteFold,
+            Broken::OtherVersion if raw.starts_with(b"PRI ") => BadRequest::BadPreface,
+            Broken::OtherVersion => return Err(Refusal::UpgradeRequired),
+            Broken::Syntax => BadRequest::Syntax,
+            Broken::Incomplete => return Ok(None),
+        }))
     };
-    head.load(raw);
-    let offset = |text: &[u8]| text.as_ptr() as usize - raw.as_ptr() as usize;
-    let span = |text: &str| Span::new(offset(text.as_bytes()), text.len());
-    head.method = span(parsed.method.unwrap_or_default());
-    let target = span(parsed.path.unwrap_or_default());
-    add_fields(head, raw, parsed.headers)?;
-    let absolute = set_target(head, target)?;
+    let line = match lines::request_line(raw) {
+        Ok(line) => line,
+        Err(error) => return refused(error),
+    };
+    head.method = line.method;
+    match lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head) {
+        Ok(Section::Ends(length)) => Ok(Some((line, length))),
+        Ok(Section::TooMany) => Err(Refusal::HeadTooLarge),
+        Err(error) => refused(error),
+    }
+}
+
+/// What the lines of a request say.
+fn understand(head: &mut Head, line: &lines::RequestLine) -> Result<Received, Refusal> {
+    let protocol = line.protocol;
+    let absolute = set_target(head, line.target)?;
     let framing = request_framing(head)?;
     let keep_alive = keep_alive(head, protocol);
     let expects_continue = protocol == Protocol::Http11
@@ -84,64 +103,31 @@ pub fn request(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Received,
     Ok(Received { protocol, framing, keep_alive, expects_continue, absolute })
 }
 
-/// Parses `raw`, a complete response head. `to_head` and `to_connect` tell what was asked.
-pub fn response(raw: &[u8], head: &mut Head, limits: &Limits, to_head: bool) -> Result<Received, Refusal> {
+/// Reads the response head at the start of `raw` into `head`, as [`request`] does. `to_head`: the request was HEAD.
+pub fn response(
+    raw: &[u8],
+    head: &mut Head,
+    limits: &Limits,
+    to_head: bool,
+) -> Result<Option<(Received, usize)>, Refusal> {
     const BAD: Refusal = Refusal::UpstreamProtocolError;
-    let mut space = [EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut space);
-    match parsed.parse(raw) {
-        Ok(Status::Complete(length)) if length == raw.len() => {}
-        _ => return Err(BAD),
-    }
-    if parsed.headers.len() > limits.fields {
-        return Err(BAD);
-    }
-    let protocol = if parsed.version == Some(0) { Protocol::Http10 } else { Protocol::Http11 };
-    let status = parsed.code.unwrap_or(0);
-    if !(100..=999).contains(&status) {
-        return Err(BAD);
-    }
-    head.load(raw);
-    add_fields(head, raw, parsed.headers).map_err(|_| BAD)?;
-    head.status = status;
-    let framing = response_framing(head, status, to_head)?;
-    let keep_alive = framing != Framing::Close && keep_alive(head, protocol);
-    Ok(Received { protocol, framing, keep_alive, expects_continue: false, absolute: false })
-}
-
-fn syntax_error(error: httparse::Error, raw: &[u8]) -> Refusal {
-    match error {
-        httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
-        httparse::Error::Version if raw.starts_with(b"PRI ") => Refusal::BadRequest(BadRequest::BadPreface),
-        httparse::Error::Version if other_version(raw) => Refusal::UpgradeRequired,
-        httparse::Error::HeaderName
-            if raw.windows(3).any(|w| w == b"\n " || w.starts_with(b"\n ") || w.starts_with(b"\n\t")) =>
-        {
-            Refusal::BadRequest(BadRequest::ObsoleteFold)
-        }
-        _ => Refusal::BadRequest(BadRequest::Syntax),
-    }
-}
-
-/// The request line names a version of HTTP that is not served on this connection.
-fn other_version(raw: &[u8]) -> bool {
-    let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let Some(version) = line.len().checked_sub(8).map(|at| &line[at..]) else { return false };
-    let digits = version[5].is_ascii_digit() && version[6] == b'.' && version[7].is_ascii_digit();
-    version.starts_with(b"HTTP/") && digits && version[5..] > b"1.1"[..]
-}
-
-fn add_fields(head: &mut Head, raw: &[u8], fields: &[Header<'_>]) -> Result<(), Refusal> {
-    let base = raw.as_ptr() as usize;
-    for field in fields {
-        let name = Span::new(field.name.as_ptr() as usize - base, field.name.len());
-        let value = Span::new(field.value.as_ptr() as usize - base, field.value.len());
-        let line_end = memchr::memchr(b'\n', &raw[value.end()..]).map(|at| value.end() + at + 1);
-        let Some(line_end) = line_end else { return Err(Refusal::BadRequest(BadRequest::Syntax)) };
-        let start = name.start as usize;
-        head.push_line(name, value, Span::new(start, line_end - start));
-    }
-    Ok(())
+    head.clear();
+    let line = match lines::status_line(raw) {
+        Ok(line) => line,
+        Err(Broken::Incomplete) => return Ok(None),
+        Err(_) => return Err(BAD),
+    };
+    let length = match lines::fields(raw, line.length, limits.fields.min(MOST_FIELDS), head) {
+        Ok(Section::Ends(length)) => length,
+        Err(Broken::Incomplete) => return Ok(None),
+        Ok(Section::TooMany) | Err(_) => return Err(BAD),
+    };
+    head.load(&raw[..length]);
+    head.status = line.status;
+    let framing = response_framing(head, line.status, to_head)?;
+    let keep_alive = framing != Framing::Close && keep_alive(head, line.protocol);
+    let received = Received { protocol: line.protocol, framing, keep_alive, expects_continue: false, absolute: false };
+    Ok(Some((received, length)))
 }
 
 /// Splits the request target (RFC 9112 section 3.2) into authority and path; tells whether it was absolute.
@@ -236,10 +222,20 @@ fn content_length(head: &Head) -> Result<Option<u64>, ()> {
         0 => Ok(None),
         1 => {
             let value = head.get_known(Known::ContentLength).unwrap_or_default();
-            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            if value.is_empty() {
                 return Err(());
             }
-            std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).map(Some).ok_or(())
+            let mut length: u64 = 0;
+            for &byte in value {
+                let digit = byte.wrapping_sub(b'0');
+                length = if digit < 10 {
+                    length.checked_mul(10).and_then(|tens| tens.checked_add(digit.into()))
+                } else {
+                    None
+                }
+                .ok_or(())?;
+            }
+            Ok(Some(length))
         }
         _ => Err(()),
     }
@@ -247,9 +243,11 @@ fn content_length(head: &Head) -> Result<Option<u64>, ()> {
 
 fn keep_alive(head: &Head, protocol: Protocol) -> bool {
     let says = |token: &[u8]| {
-        head.fields()
-            .filter(|field| matches!(field.known, Known::Connection | Known::ProxyConnection))
-            .any(|field| tokens(head.slice(field.value)).any(|item| item.eq_ignore_ascii_case(token)))
+        (head.count_known(Known::Connection) > 0 || head.count_known(Known::ProxyConnection) > 0)
+            && head
+                .fields()
+                .filter(|field| matches!(field.known, Known::Connection | Known::ProxyConnection))
+                .any(|field| tokens(head.slice(field.value)).any(|item| item.eq_ignore_ascii_case(token)))
     };
     match protocol {
         Protocol::Http10 => says(b"keep-alive") && !says(b"close"),

@@ -5,10 +5,9 @@ use super::*;
 const LIMITS: Limits = Limits { head: 60 * 1024, fields: 100 };
 
 fn parse(raw: &str) -> Result<(Received, Head), Refusal> {
-    let mut scanned = 0;
-    let end = head_end(raw.as_bytes(), &mut scanned)?.ok_or(Refusal::BadRequest(BadRequest::Syntax))?;
     let mut head = Head::default();
-    let received = request(&raw.as_bytes()[..end], &mut head, &LIMITS)?;
+    let (received, length) = request(raw.as_bytes(), &mut head, &LIMITS)?.expect("a complete head");
+    assert!(raw[..length].ends_with("\r\n\r\n"));
     Ok((received, head))
 }
 
@@ -73,13 +72,21 @@ fn incomplete_heads_wait() {
     assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: x\r\n", &mut scanned), Ok(None));
     assert_eq!(scanned, 25);
     assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &mut scanned), Ok(Some(27)));
+    let whole = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nrest";
+    let mut head = Head::default();
+    for cut in 0..whole.len() - 4 {
+        assert_eq!(request(&whole[..cut], &mut head, &LIMITS), Ok(None), "{cut}");
+    }
+    let received = request(whole, &mut head, &LIMITS).unwrap().unwrap();
+    assert_eq!((received.1, head.path(), head.authority()), (whole.len() - 4, &b"/a"[..], &b"x"[..]));
 }
 
 #[test]
 fn responses() {
     let parse = |raw: &str, to_head| {
         let mut head = Head::default();
-        response(raw.as_bytes(), &mut head, &LIMITS, to_head).map(|received| (received.framing, received.keep_alive))
+        let received = response(raw.as_bytes(), &mut head, &LIMITS, to_head)?.expect("a complete head").0;
+        Ok::<_, Refusal>((received.framing, received.keep_alive))
     };
     assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", false), Ok((Framing::Length(3), true)));
     assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true), Ok((Framing::None, true)));

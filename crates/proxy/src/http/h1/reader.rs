@@ -3,6 +3,7 @@
 use super::chunked::{Chunked, Step};
 use super::parse::{self, Framing, Limits, Received};
 use crate::http::buffer::Buffer;
+use crate::http::heads;
 use crate::io::SharedIo;
 use engine::Head;
 use model::Refusal;
@@ -85,10 +86,10 @@ impl Reader {
         limits: &Limits,
     ) -> Poll<Result<HeadRead, Refusal>> {
         // An empty line before a request is ignored (RFC 9112 section 2.2).
-        if self.scanned == 0 && self.buffer.bytes().starts_with(b"\r\n") {
-            self.buffer.consume(2);
-        }
-        self.poll_head(cx, limits, |raw, limits| parse::request(raw, head, limits))
+        self.poll_head(cx, limits, true, |raw, limits| {
+            heads::lend(head);
+            parse::request(raw, head, limits)
+        })
     }
 
     /// `to_head`: the request was HEAD.
@@ -100,7 +101,11 @@ impl Reader {
         to_head: bool,
     ) -> Poll<Result<HeadRead, Refusal>> {
         loop {
-            let read = ready!(self.poll_head(cx, limits, |raw, limits| parse::response(raw, head, limits, to_head)))?;
+            let parse = |raw: &[u8], limits: &Limits| {
+                heads::lend(head);
+                parse::response(raw, head, limits, to_head)
+            };
+            let read = ready!(self.poll_head(cx, limits, false, parse))?;
             // Interim responses other than 101 are not forwarded.
             if !(matches!(read, HeadRead::Head(_)) && (100..200).contains(&head.status) && head.status != 101) {
                 return Poll::Ready(Ok(read));
@@ -112,19 +117,33 @@ impl Reader {
         &mut self,
         cx: &mut Context<'_>,
         limits: &Limits,
-        mut parse: impl FnMut(&[u8], &Limits) -> Result<Received, Refusal>,
+        skip_empty_line: bool,
+        mut parse: impl FnMut(&[u8], &Limits) -> Result<Option<(Received, usize)>, Refusal>,
     ) -> Poll<Result<HeadRead, Refusal>> {
         loop {
-            let found = parse::head_end(self.buffer.bytes(), &mut self.scanned)?;
-            if found.is_none_or(|end| end > limits.head) && self.buffer.len() > limits.head {
-                return Poll::Ready(Err(Refusal::HeadTooLarge));
-            }
-            if let Some(end) = found {
-                let received = parse(&self.buffer.bytes()[..end], limits)?;
-                self.buffer.consume(end);
+            if skip_empty_line && self.scanned <= 1 && self.buffer.bytes().starts_with(b"\r\n") {
+                self.buffer.consume(2);
                 self.scanned = 0;
-                self.start_body(received.framing);
-                return Poll::Ready(Ok(HeadRead::Head(received)));
+            }
+            // Nearly every head comes in one piece. One that drips in is parsed again only when its end is there.
+            let first = self.scanned == 0 && !self.buffer.is_empty();
+            if first || parse::head_end(self.buffer.bytes(), &mut self.scanned)?.is_some() {
+                let bytes = self.buffer.bytes();
+                match parse(&bytes[..bytes.len().min(limits.head)], limits)? {
+                    Some((received, length)) => {
+                        self.buffer.consume(length);
+                        self.scanned = 0;
+                        self.start_body(received.framing);
+                        return Poll::Ready(Ok(HeadRead::Head(received)));
+                    }
+                    None if first => {
+                        parse::head_end(self.buffer.bytes(), &mut self.scanned)?;
+                    }
+                    None => return Poll::Ready(Err(Refusal::HeadTooLarge)),
+                }
+            }
+            if self.buffer.len() > limits.head {
+                return Poll::Ready(Err(Refusal::HeadTooLarge));
             }
             match ready!(self.buffer.poll_fill(&self.io, cx)) {
                 Ok(0) | Err(_) => {
@@ -132,7 +151,6 @@ impl Reader {
                     let read = if self.buffer.is_empty() { HeadRead::Closed } else { HeadRead::CutOff };
                     return Poll::Ready(Ok(read));
                 }
-                Ok(_) if self.scanned == 0 && self.buffer.bytes() == b"\r\n" => self.buffer.consume(2),
                 Ok(_) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! The writing half of an HTTP/1 connection: small pieces are gathered, large ones go out as they are.
 
 use super::parse::Framing;
+use crate::http::buffer;
 use crate::io::SharedIo;
 use std::io;
 use std::io::Write as _;
@@ -10,9 +11,6 @@ use std::task::{Context, Poll, ready};
 const FULL: usize = 16 * 1024;
 /// Data at least this long is written straight from its own buffer.
 const DIRECT: usize = 4 * 1024;
-/// Output buffers that grew beyond this are not kept.
-const KEEP: usize = 32 * 1024;
-
 pub struct Writer {
     io: SharedIo,
     out: Vec<u8>,
@@ -33,6 +31,9 @@ impl Writer {
 
     /// Where heads are encoded to.
     pub fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = buffer::take_output();
+        }
         &mut self.out
     }
 
@@ -58,17 +59,18 @@ impl Writer {
             Framing::None => Poll::Ready(Ok(data.len())),
             Framing::Chunked => {
                 let count = data.len().min(FULL);
+                let out = self.out();
                 // Writing to a Vec cannot fail.
-                let _ = write!(self.out, "{count:x}\r\n");
-                self.out.extend_from_slice(&data[..count]);
-                self.out.extend_from_slice(b"\r\n");
+                let _ = write!(out, "{count:x}\r\n");
+                out.extend_from_slice(&data[..count]);
+                out.extend_from_slice(b"\r\n");
                 Poll::Ready(Ok(count))
             }
             Framing::Length(_) | Framing::Close if data.len() >= DIRECT => {
                 if !self.is_empty() {
                     // Gather the head with the first data into one packet.
                     let count = data.len().min(DIRECT);
-                    self.out.extend_from_slice(&data[..count]);
+                    self.out().extend_from_slice(&data[..count]);
                     if count < data.len() {
                         ready_or_go_on(self.poll_flush(cx))?;
                     }
@@ -79,7 +81,7 @@ impl Writer {
                 Poll::Ready(Ok(count))
             }
             Framing::Length(_) | Framing::Close => {
-                self.out.extend_from_slice(data);
+                self.out().extend_from_slice(data);
                 Poll::Ready(Ok(data.len()))
             }
         }
@@ -88,7 +90,7 @@ impl Writer {
     /// The body is complete.
     pub fn finish_body(&mut self) {
         if self.framing == Framing::Chunked {
-            self.out.extend_from_slice(b"0\r\n\r\n");
+            self.out().extend_from_slice(b"0\r\n\r\n");
         }
         self.framing = Framing::None;
     }
@@ -103,19 +105,8 @@ impl Writer {
             self.sent += count as u64;
         }
         self.written = 0;
-        if self.out.capacity() > KEEP {
-            self.out = Vec::new();
-        } else {
-            self.out.clear();
-        }
+        buffer::give_output(std::mem::take(&mut self.out));
         self.io.poll_flush(cx)
-    }
-
-    /// Gives the output buffer back while the connection is idle.
-    pub fn release(&mut self) {
-        if self.is_empty() {
-            self.out = Vec::new();
-        }
     }
 }
 

@@ -63,17 +63,20 @@ impl H2Source {
 
 pub struct H2Sink {
     stream: SendStream<Bytes>,
+    /// Held back, so that the last piece can end the stream in the same frame.
+    piece: Bytes,
     finished: bool,
 }
 
 impl H2Sink {
     /// `finished`: the head already ended the stream.
     pub fn new(stream: SendStream<Bytes>, finished: bool) -> Self {
-        H2Sink { stream, finished }
+        H2Sink { stream, piece: Bytes::new(), finished }
     }
 
     /// Takes as much as the flow-control window allows.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, h2::Error>> {
+        self.send_piece()?;
         self.stream.reserve_capacity(data.len().min(PIECE));
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
@@ -83,8 +86,16 @@ impl H2Sink {
             }
         }
         let count = self.stream.capacity().min(data.len());
-        self.stream.send_data(Bytes::copy_from_slice(&data[..count]), false)?;
+        self.piece = Bytes::copy_from_slice(&data[..count]);
         Poll::Ready(Ok(count))
+    }
+
+    /// Nothing more comes for now: what was held back goes on its way.
+    pub fn send_piece(&mut self) -> Result<(), h2::Error> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        self.stream.send_data(std::mem::take(&mut self.piece), false)
     }
 
     pub fn finish(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), h2::Error> {
@@ -93,8 +104,11 @@ impl H2Sink {
         }
         self.finished = true;
         match trailers {
-            Some(trailers) => self.stream.send_trailers(trailers),
-            None => self.stream.send_data(Bytes::new(), true),
+            Some(trailers) => {
+                self.send_piece()?;
+                self.stream.send_trailers(trailers)
+            }
+            None => self.stream.send_data(std::mem::take(&mut self.piece), true),
         }
     }
 

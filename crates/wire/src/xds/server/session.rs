@@ -17,7 +17,7 @@ pub struct Push {
     pub nonce: String,
     pub resources: Vec<Arc<Resource>>,
     /// Delta only.
-    pub removed: Vec<String>,
+    pub removed: Vec<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Session {
         let nonce = request.response_nonce.as_str();
         if subscription.started && !nonce.is_empty() && nonce != subscription.last_nonce {
             // About something older than what is on its way: it gets no response, but its names are the latest.
-            subscription.set_names(kind, &request.resource_names);
+            subscription.set_names(kind, &request.resource_names, snapshot);
             return Vec::new();
         }
         let refusal = request.error_detail.as_ref().map(|status| status.message.clone());
@@ -87,7 +87,7 @@ impl Session {
         if first {
             subscription.held.clear();
         }
-        let more = subscription.set_names(kind, &request.resource_names);
+        let more = subscription.set_names(kind, &request.resource_names, snapshot);
         self.impatient = false;
         self.answer(kind, snapshot, |session, hold| {
             let held_back = hold && !session.subscriptions[kind as usize].changed(kind, snapshot).is_empty();
@@ -108,16 +108,17 @@ impl Session {
         subscription.answered(&request.response_nonce, refusal);
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         let first = !subscription.started;
-        subscription.change_names(kind, subscribe, unsubscribe);
+        subscription.change_names(kind, subscribe, unsubscribe, snapshot);
         subscription.begin("");
         if first {
             for (name, version) in &request.initial_resource_versions {
-                subscription.held.insert(name.clone(), Held { version: version.clone(), resource: None });
+                let held = Held { version: version.as_str().into(), resource: None };
+                subscription.held.insert(snapshot.shared_name(kind, name), held);
             }
         } else {
             // To subscribe again is to ask for the resource again. So is to leave a name that the wildcard covers.
             for name in subscribe.iter().chain(unsubscribe) {
-                subscription.held.remove(name);
+                subscription.held.remove(&**name);
             }
         }
         self.impatient = false;
@@ -157,8 +158,8 @@ impl Session {
         snapshot: &Snapshot,
     ) -> Option<Push> {
         let subscription = &self.subscriptions[kind as usize];
-        let missing = asked.iter().filter(|name| *name != "*" && !snapshot.get(kind).contains_key(*name)).cloned();
-        let mut removed: BTreeSet<String> = missing.collect();
+        let missing = asked.iter().filter(|name| *name != "*" && !snapshot.get(kind).contains_key(name.as_str()));
+        let mut removed: BTreeSet<Arc<str>> = missing.map(|name| name.as_str().into()).collect();
         let mut resources = subscription.changed(kind, snapshot);
         if first {
             // A client that comes back may still route to what is gone; the push removes it after routes have moved.
@@ -168,7 +169,7 @@ impl Session {
         } else {
             // What else changed waits for its turn in the push.
             let everything = asked.iter().any(|name| name == "*");
-            resources.retain(|resource| everything || asked.contains(&resource.name));
+            resources.retain(|resource| everything || asked.iter().any(|name| **name == *resource.name));
         }
         if hold && !resources.is_empty() {
             resources.clear();
@@ -238,7 +239,7 @@ impl Session {
             return None;
         }
         for name in &gone {
-            subscription.held.remove(name);
+            subscription.held.remove(&**name);
         }
         // With a cluster the client drops its endpoints; should it come back, they are to be sent again.
         if kind == Kind::Cluster {
@@ -264,15 +265,15 @@ impl Session {
         self.send(kind, resources, Vec::new(), snapshot)
     }
 
-    fn send(&mut self, kind: Kind, resources: Vec<Arc<Resource>>, removed: Vec<String>, snapshot: &Snapshot) -> Push {
+    fn send(&mut self, kind: Kind, resources: Vec<Arc<Resource>>, removed: Vec<Arc<str>>, snapshot: &Snapshot) -> Push {
         self.nonces += 1;
         let subscription = &mut self.subscriptions[kind as usize];
         let version = version_of(subscription.wanted(kind, snapshot).iter());
         let nonce = self.nonces.to_string();
-        let changed: Vec<String> =
+        let changed: Vec<Arc<str>> =
             subscription.changed(kind, snapshot).into_iter().map(|resource| resource.name.clone()).collect();
         for name in &removed {
-            subscription.held.remove(name);
+            subscription.held.remove(&**name);
         }
         subscription.sent(&nonce, &version, &resources);
         if kind == Kind::Cluster {
@@ -296,7 +297,7 @@ impl Session {
     fn awaits_endpoints(&self, snapshot: &Snapshot) -> bool {
         let (clusters, endpoints) =
             (&self.subscriptions[Kind::Cluster as usize], &self.subscriptions[Kind::Endpoints as usize]);
-        let unasked = |name: &String| snapshot.get(Kind::Endpoints).contains_key(name) && !endpoints.wants(name);
+        let unasked = |name: &Arc<str>| snapshot.get(Kind::Endpoints).contains_key(name) && !endpoints.wants(name);
         clusters.started && clusters.status.nack.is_none() && clusters.held.keys().any(unasked)
     }
 }
@@ -316,16 +317,16 @@ impl Push {
     pub fn into_delta_response(self) -> DeltaResponse {
         let type_url = self.kind.type_url();
         let resource = |resource: Arc<Resource>| DeltaResource {
-            version: resource.version.clone(),
+            version: resource.version.to_string(),
             resource: Some(Any { type_url: type_url.to_owned(), value: resource.body.clone() }),
-            name: resource.name.clone(),
+            name: resource.name.to_string(),
         };
         DeltaResponse {
             system_version_info: self.version,
             resources: self.resources.into_iter().map(resource).collect(),
             type_url: type_url.to_owned(),
             nonce: self.nonce,
-            removed_resources: self.removed,
+            removed_resources: self.removed.iter().map(|name| name.to_string()).collect(),
         }
     }
 }

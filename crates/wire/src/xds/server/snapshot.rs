@@ -11,31 +11,31 @@ pub use crate::kind::ResourceKind as Kind;
 /// A serialised resource.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
-    pub name: String,
+    pub name: Arc<str>,
     /// A hash of the content: equal content has an equal version, also after a restart.
-    pub version: String,
+    pub version: Arc<str>,
     pub body: Bytes,
 }
 
 impl Resource {
     /// For messages without map fields of several entries: prost writes these in no particular order.
-    pub fn encode(name: impl Into<String>, message: &impl Message) -> Arc<Self> {
+    pub fn encode(name: impl Into<Arc<str>>, message: &impl Message) -> Arc<Self> {
         let body = Bytes::from(message.encode_to_vec());
-        let version = format!("{:016x}", fnv1a(FNV_START, &body));
+        let version = format!("{:016x}", fnv1a(FNV_START, &body)).into();
         Arc::new(Self { name: name.into(), version, body })
     }
 
     /// For any message: `content` stands for it, and is equal exactly when the messages are.
-    pub fn encode_as(name: impl Into<String>, message: &impl Message, content: &str) -> Arc<Self> {
+    pub fn encode_as(name: impl Into<Arc<str>>, message: &impl Message, content: &str) -> Arc<Self> {
         let body = Bytes::from(message.encode_to_vec());
-        let version = format!("{:016x}", fnv1a(FNV_START, content.as_bytes()));
+        let version = format!("{:016x}", fnv1a(FNV_START, content.as_bytes())).into();
         Arc::new(Self { name: name.into(), version, body })
     }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    kinds: [BTreeMap<String, Arc<Resource>>; 5],
+    kinds: [BTreeMap<Arc<str>, Arc<Resource>>; 5],
 }
 
 impl Snapshot {
@@ -43,7 +43,12 @@ impl Snapshot {
         self.kinds[kind as usize].insert(resource.name.clone(), resource);
     }
 
-    pub fn get(&self, kind: Kind) -> &BTreeMap<String, Arc<Resource>> {
+    /// `name` as the resource of that name has it: for lists of names that live as long as a client does.
+    pub(super) fn shared_name(&self, kind: Kind, name: &str) -> Arc<str> {
+        self.get(kind).get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone())
+    }
+
+    pub fn get(&self, kind: Kind) -> &BTreeMap<Arc<str>, Arc<Resource>> {
         &self.kinds[kind as usize]
     }
 }

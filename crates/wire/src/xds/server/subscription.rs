@@ -25,7 +25,7 @@ pub struct Status {
 /// What the client has of a resource, as far as we know.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
-    pub(super) version: String,
+    pub(super) version: Arc<str>,
     /// Absent when the client came with it (`initial_resource_versions`).
     pub(super) resource: Option<Arc<Resource>>,
 }
@@ -36,8 +36,8 @@ pub(super) struct Subscription {
     pub(super) wildcard: bool,
     /// Names were given once, so that a list without names no longer means everything.
     explicit: bool,
-    pub(super) names: BTreeSet<String>,
-    pub(super) held: BTreeMap<String, Held>,
+    pub(super) names: BTreeSet<Arc<str>>,
+    pub(super) held: BTreeMap<Arc<str>, Held>,
     pub(super) last_nonce: String,
     /// Nonce and version of what was sent and not answered.
     pub(super) in_flight: Vec<(String, String)>,
@@ -58,11 +58,12 @@ impl Subscription {
     }
 
     /// Takes the full list of names of a state-of-the-world request; says whether it asks for something new.
-    pub(super) fn set_names(&mut self, kind: Kind, listed: &[String]) -> bool {
+    pub(super) fn set_names(&mut self, kind: Kind, listed: &[String], snapshot: &Snapshot) -> bool {
         let star = listed.iter().any(|name| name == "*");
         let legacy_wildcard = listed.is_empty() && !self.explicit && kind.is_wildcard();
         self.explicit |= !listed.is_empty();
-        let names: BTreeSet<String> = listed.iter().filter(|name| *name != "*").cloned().collect();
+        let listed = listed.iter().filter(|name| *name != "*");
+        let names: BTreeSet<Arc<str>> = listed.map(|name| snapshot.shared_name(kind, name)).collect();
         let wildcard = star || legacy_wildcard;
         let more = (wildcard && !self.wildcard) || names.iter().any(|name| !self.wants(name));
         self.names = names;
@@ -72,7 +73,13 @@ impl Subscription {
     }
 
     /// Takes a delta request's changes.
-    pub(super) fn change_names(&mut self, kind: Kind, subscribe: &[String], unsubscribe: &[String]) {
+    pub(super) fn change_names(
+        &mut self,
+        kind: Kind,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        snapshot: &Snapshot,
+    ) {
         if !self.started && subscribe.is_empty() && kind.is_wildcard() {
             self.wildcard = true;
         }
@@ -85,7 +92,7 @@ impl Subscription {
         for name in subscribe {
             match name.as_str() {
                 "*" => self.wildcard = true,
-                name => drop(self.names.insert(name.to_owned())),
+                name => drop(self.names.insert(snapshot.shared_name(kind, name))),
             }
         }
         self.forget_unwanted();
@@ -107,7 +114,7 @@ impl Subscription {
     }
 
     /// Names that the client has and that no longer exist.
-    pub(super) fn gone(&self, kind: Kind, snapshot: &Snapshot) -> Vec<String> {
+    pub(super) fn gone(&self, kind: Kind, snapshot: &Snapshot) -> Vec<Arc<str>> {
         self.held.keys().filter(|name| !snapshot.get(kind).contains_key(*name)).cloned().collect()
     }
 

@@ -109,7 +109,7 @@ fn a_proxy_that_comes_back_is_sent_the_difference() {
     new.insert(Cluster, Resource::encode("orders", &"2".to_owned()));
     let mut request = delta(Cluster, &["*"], &[], "");
     request.initial_resource_versions =
-        old.get(Cluster).iter().map(|(name, resource)| (name.clone(), resource.version.clone())).collect();
+        old.get(Cluster).iter().map(|(name, resource)| (name.to_string(), resource.version.to_string())).collect();
     request.initial_resource_versions.insert("forgotten".into(), "1".into());
     // What is gone goes only after the routes to it.
     let mut session = Session::delta();
@@ -276,10 +276,10 @@ impl Client {
             held.clear();
         }
         for name in &push.removed {
-            held.remove(name);
+            held.remove(&**name);
         }
         for resource in &push.resources {
-            held.insert(resource.name.clone(), resource.body.to_vec());
+            held.insert(resource.name.to_string(), resource.body.to_vec());
         }
         self.nonces.insert(push.kind, push.nonce.clone());
         let child = match push.kind {
@@ -328,10 +328,10 @@ fn mesh(routes: &[u8], generation: usize) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for (listener, cluster) in routes.iter().enumerate() {
         let (listener, cluster) = (format!("l{listener}"), format!("c{cluster}"));
-        snapshot.insert(Listener, Resource::encode(&listener, &"listener".to_owned()));
-        snapshot.insert(Routes, Resource::encode(&listener, &cluster));
-        snapshot.insert(Cluster, Resource::encode(&cluster, &format!("{}", generation / 3)));
-        snapshot.insert(Endpoints, Resource::encode(&cluster, &format!("{generation}")));
+        snapshot.insert(Listener, Resource::encode(&*listener, &"listener".to_owned()));
+        snapshot.insert(Routes, Resource::encode(&*listener, &cluster));
+        snapshot.insert(Cluster, Resource::encode(&*cluster, &format!("{}", generation / 3)));
+        snapshot.insert(Endpoints, Resource::encode(&*cluster, &format!("{generation}")));
     }
     snapshot
 }
@@ -371,7 +371,7 @@ proptest! {
         }
         for kind in [Cluster, Endpoints, Listener, Routes] {
             let wanted: BTreeMap<_, _> =
-                current.get(kind).iter().map(|(name, resource)| (name.clone(), resource.body.to_vec())).collect();
+                current.get(kind).iter().map(|(name, resource)| (name.to_string(), resource.body.to_vec())).collect();
             prop_assert_eq!(&client.held[&kind], &wanted, "{:?}", kind);
         }
         prop_assert!(!session.is_waiting());
