@@ -183,8 +183,6 @@ pub struct Forward {
     pub mirrors: Arc<[Mirror]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
-    /// `connect_config`: the payload of CONNECT requests goes to the upstream as bytes.
-    pub connect: Option<Connect>,
     /// `internal_redirect_policy`: redirects that are followed here instead of by the client.
     pub internal_redirects: Option<InternalRedirects>,
     /// Status when the cluster does not exist (503 unless configured).
@@ -208,18 +206,10 @@ impl Forward {
             hedge_on_per_try_timeout: false,
             mirrors: Arc::default(),
             upgrades: Vec::new(),
-            connect: None,
             internal_redirects: None,
             cluster_not_found_status: 503,
         }
     }
-}
-
-/// `RouteAction.UpgradeConfig.ConnectConfig`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connect {
-    /// POST requests are treated alike.
-    pub allow_post: bool,
 }
 
 /// `route.v3.InternalRedirectPolicy`.

@@ -9,8 +9,8 @@ use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
 use model::retry::RetryPolicy;
 use model::route::{
-    Action, Connect, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathMatch, PathRewrite,
-    Priority, Redirect, RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
+    Action, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathMatch, PathRewrite, Priority,
+    Redirect, RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
 };
 use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
@@ -103,7 +103,6 @@ fn forward(
         mirrors: mirrors(scope, at, &pb.request_mirror_policies, &inherited.mirrors)?,
         retry: own.transpose()?.map(Arc::new).or_else(|| inherited.retry.clone()),
         upgrades: upgrades(at, pb)?,
-        connect: connect(at, pb)?,
         internal_redirects: follow::policy(at, pb)?,
         cluster_not_found_status: match known(
             at,
@@ -163,20 +162,6 @@ fn mirror(scope: &Scope<'_>, at: &At<'_>, pb: &pb::route_action::RequestMirrorPo
         host: (!pb.host_rewrite_literal.is_empty()).then(|| pb.host_rewrite_literal.as_str().into()),
         mutations: header::mutations(at, "request_headers_mutations", &pb.request_headers_mutations)?,
     })
-}
-
-/// The payload of CONNECT goes to the upstream as it is.
-fn connect(at: &At<'_>, pb: &pb::RouteAction) -> Result<Option<Connect>> {
-    let mut found = None;
-    for (index, upgrade) in pb.upgrade_configs.iter().enumerate() {
-        let Some(config) = &upgrade.connect_config else { continue };
-        if !upgrade.upgrade_type.eq_ignore_ascii_case("connect") {
-            let at = at.item("upgrade_configs", index);
-            return at.field("connect_config").wrong("is for upgrade_type CONNECT only");
-        }
-        found = flag(&upgrade.enabled).unwrap_or(true).then_some(Connect { allow_post: config.allow_post });
-    }
-    Ok(found)
 }
 
 fn upgrades(at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<(Box<str>, bool)>> {
