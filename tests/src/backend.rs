@@ -1,6 +1,6 @@
 //! An HTTP/1.1 backend that answers as the request asks and remembers what it saw.
 //!
-//! `x-answer: status=503; every-other=503; body=text; size=1000; chunked; header=name:value; delay-ms=50; close; reset; garbage; head-only`
+//! `x-answer: on=a; status=503; every-other=503; body=text; size=1000; chunked; header=name:value; delay-ms=50; close; reset; garbage; head-only`
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -107,9 +107,13 @@ impl Wish {
             cut: false,
             interim: false,
         };
+        let mut meant = true;
         for part in command.split(';').map(str::trim).filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             match key {
+                // What follows is meant for the backend of that name only.
+                "on" => meant = value == name,
+                _ if !meant => {}
                 "status" => wish.status = value.parse().unwrap_or(500),
                 "every-other" if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
                     wish.status = value.parse().unwrap_or(500);

@@ -8,6 +8,7 @@
 //! Every policy meets the same arrivals and the same work: both come from random numbers of their own.
 
 pub mod client;
+pub mod compare;
 pub mod report;
 pub mod scenario;
 pub mod server;

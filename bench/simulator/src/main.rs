@@ -1,40 +1,29 @@
-//! Prints how the policies do in every scenario.
+//! Prints how the policies do in every scenario, as Markdown. `simulator TEXT` runs the scenarios with TEXT in their
+//! names.
 
-use model::balance::{LeastRequest, PeakEwma, Policy};
-use simulator::report::Figures;
-use simulator::{scenario, world};
+use simulator::compare::{self, Comparison};
+use simulator::{report, scenario};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 fn main() {
-    let mut policies = vec![
-        ("round robin".to_string(), Policy::RoundRobin { slow_start: None }),
-        ("least request".into(), Policy::LeastRequest(LeastRequest::default())),
-        ("lr full scan".into(), Policy::LeastRequest(LeastRequest { full_scan: true, ..LeastRequest::default() })),
-        ("peak ewma".into(), Policy::PeakEwma(PeakEwma::default())),
-        ("peak ewma of 4".into(), Policy::PeakEwma(PeakEwma { choices: 4, ..PeakEwma::default() })),
-    ];
     let filter = std::env::args().nth(1).unwrap_or_default();
-    if std::env::args().nth(2).is_some() {
-        policies = vec![("adaptive".into(), Policy::Adaptive)];
-    }
-    for mut scenario in scenario::all() {
-        scenario.reports = std::env::args().nth(2) == Some("r".into());
-        if !format!("c{} {}", scenario.clients, scenario.name).contains(&filter) {
-            continue;
-        }
-        for (name, policy) in &policies {
-            let runs = [1, 2].map(|seed| world::run(&scenario, policy, seed)).to_vec();
-            let f = Figures::of(runs);
-            println!(
-                "{}\t{}\t{}\t{:.1}\t{:.1}\t{:.1}\t{:.3}\t{:.2}",
-                scenario.clients,
-                scenario.name,
-                name,
-                f.p50,
-                f.p99,
-                f.p999,
-                f.success,
-                f.share.unwrap_or(0.0)
-            );
-        }
-    }
+    let scenarios: Vec<_> = scenario::all().into_iter().filter(|scenario| scenario.name.contains(&filter)).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mine = std::iter::from_fn(|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            scenarios.get(index).map(|scenario| (index, compare::run(scenario, &SEEDS)))
+        });
+        mine.collect::<Vec<(usize, Comparison)>>()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut found: Vec<(usize, Comparison)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    found.sort_by_key(|(index, _)| *index);
+    let found: Vec<Comparison> = found.into_iter().map(|(_, comparison)| comparison).collect();
+    print!("{}", report::markdown(&found));
 }

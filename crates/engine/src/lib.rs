@@ -3,6 +3,7 @@
 //! The proxy acts on these functions; the command line and the control plane explain with the same ones.
 
 pub mod balance;
+pub mod bucket;
 pub mod chain;
 pub mod edits;
 pub mod eyeballs;

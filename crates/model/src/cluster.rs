@@ -1,6 +1,6 @@
 //! Clusters (`cluster.v3.Cluster`).
 
-use crate::balance::Policy;
+use crate::balance::{Localities, Policy, Subsets};
 use crate::endpoint::Assignment;
 use crate::health::HealthCheck;
 use crate::http::Http2Options;
@@ -16,6 +16,9 @@ pub struct Cluster {
     pub stat_name: Arc<str>,
     pub discovery: Discovery,
     pub policy: Policy,
+    pub localities: Localities,
+    /// `lb_subset_config`.
+    pub subsets: Option<Subsets>,
     pub connect_timeout: Duration,
     pub protocol: UpstreamProtocol,
     pub http2: Http2Options,
@@ -60,6 +63,8 @@ impl Cluster {
             stat_name: name.into(),
             discovery,
             policy: Policy::RoundRobin { slow_start: None },
+            localities: Localities::default(),
+            subsets: None,
             connect_timeout: Duration::from_secs(5),
             protocol: UpstreamProtocol::Http1,
             http2: Http2Options::default(),
@@ -186,6 +191,10 @@ pub struct DnsOptions {
     pub family: DnsFamily,
     /// `host:port` of resolvers; empty means the system's.
     pub resolvers: Vec<std::net::SocketAddr>,
+    /// Resolvers are asked over TCP only.
+    pub tcp_only: bool,
+    /// Names are not completed with the system's search domains.
+    pub absolute_names: bool,
     pub failure_base: Duration,
     pub failure_max: Duration,
     /// The start waits for the first answer (`wait_for_warm_on_init`).
@@ -255,18 +264,113 @@ impl Default for Limits {
     }
 }
 
-/// The parts of `OutlierDetection` that need no statistics over hosts. Zero disables a trigger.
+/// `OutlierDetection`. A count of zero disables its trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierDetection {
     pub consecutive_5xx: u32,
     pub consecutive_gateway_failure: u32,
     pub consecutive_local_origin_failure: u32,
     pub split_external_local_origin_errors: bool,
+    pub success_rate: SuccessRate,
+    pub failure_percentage: FailurePercentage,
+    /// Ripstop's own: the monitor `ripstop.dev/success_rate`.
+    pub windowed: Option<WindowedSuccessRate>,
+    /// Percent of the detected ejections that are carried out, by `Cause`.
+    pub enforcing: [u32; Cause::ALL.len()],
     pub interval: Duration,
     pub base_ejection_time: Duration,
     pub max_ejection_time: Duration,
-    /// Percent of the cluster's hosts; at least one may always be ejected.
+    /// Up to so much is added to each ejection, at random.
+    pub max_ejection_time_jitter: Duration,
+    /// Percent of the cluster's hosts.
     pub max_ejection_percent: u32,
+    /// One host may be ejected whatever the percentage says.
+    pub always_eject_one_host: bool,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        OutlierDetection {
+            consecutive_5xx: 5,
+            consecutive_gateway_failure: 5,
+            consecutive_local_origin_failure: 5,
+            split_external_local_origin_errors: false,
+            success_rate: SuccessRate { minimum_hosts: 5, request_volume: 100, stdev_factor: 1.9 },
+            failure_percentage: FailurePercentage { threshold: 85, minimum_hosts: 5, request_volume: 50 },
+            windowed: None,
+            enforcing: Cause::ALL.map(Cause::enforced_by_default),
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            max_ejection_percent: 10,
+            always_eject_one_host: false,
+        }
+    }
+}
+
+/// Hosts whose success rate lies far below the mean of all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SuccessRate {
+    pub minimum_hosts: u32,
+    /// Requests in an interval from which a host counts.
+    pub request_volume: u32,
+    /// Allowed distance from the mean, in standard deviations.
+    pub stdev_factor: f64,
+}
+
+/// Hosts of whose requests too many fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailurePercentage {
+    pub threshold: u32,
+    pub minimum_hosts: u32,
+    pub request_volume: u32,
+}
+
+/// A host whose success rate over a time is too low is ejected, and comes back for one request at a time until one
+/// succeeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowedSuccessRate {
+    /// Percent; below it the host goes.
+    pub threshold: f64,
+    /// The rate is that of the last half to whole window.
+    pub window: Duration,
+    /// Requests in the window from which the rate counts.
+    pub minimum_requests: u32,
+}
+
+/// Why a host is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Consecutive5xx,
+    ConsecutiveGatewayFailure,
+    ConsecutiveLocalOriginFailure,
+    SuccessRate,
+    LocalOriginSuccessRate,
+    FailurePercentage,
+    LocalOriginFailurePercentage,
+    WindowedSuccessRate,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 8] = [
+        Cause::Consecutive5xx,
+        Cause::ConsecutiveGatewayFailure,
+        Cause::ConsecutiveLocalOriginFailure,
+        Cause::SuccessRate,
+        Cause::LocalOriginSuccessRate,
+        Cause::FailurePercentage,
+        Cause::LocalOriginFailurePercentage,
+        Cause::WindowedSuccessRate,
+    ];
+
+    /// Percent.
+    const fn enforced_by_default(self) -> u32 {
+        match self {
+            Cause::ConsecutiveGatewayFailure | Cause::FailurePercentage | Cause::LocalOriginFailurePercentage => 0,
+            _ => 100,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -136,5 +136,21 @@ impl ActiveHealth {
         ActiveHealth { failed: true, pending: true, degraded: false, timeout: false, leaving: false };
 }
 
+/// Something new about one endpoint.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub cluster: Arc<str>,
+    pub address: Address,
+    pub news: News,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// What its checks say now.
+    Checked(ActiveHealth),
+    /// A response to a request said so (`x-envoy-immediate-health-check-fail`).
+    SaidUnwell,
+}
+
 /// By cluster, then by address. Clusters without checks are not listed.
 pub type HealthTable = BTreeMap<Arc<str>, Arc<BTreeMap<Address, ActiveHealth>>>;

@@ -75,6 +75,8 @@ pub struct FilterChain {
     pub matches: ChainMatch,
     pub tls: Option<Arc<ServerTls>>,
     pub transport_connect_timeout: Duration,
+    /// Filters that decide whether a connection may stay, in order.
+    pub guards: Vec<Guard>,
     pub filter: NetworkFilter,
     pub hash: u64,
 }
@@ -103,6 +105,29 @@ pub enum SourceType {
     External,
 }
 
+/// A network filter before the terminal one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Guard {
+    /// `connection_limit.v3.ConnectionLimit`
+    ConnectionLimit {
+        stat_prefix: Box<str>,
+        most: u64,
+        /// A connection too many is closed after this.
+        delay: Duration,
+    },
+    /// `local_ratelimit.v3.LocalRateLimit`: one token a connection.
+    RateLimit { stat_prefix: Box<str>, bucket: BucketConfig },
+}
+
+/// `type.v3.TokenBucket`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketConfig {
+    pub most: u32,
+    pub per_fill: u32,
+    /// Greater than zero.
+    pub fill_interval: Duration,
+}
+
 /// The terminal network filter of a chain.
 #[derive(Debug)]
 pub enum NetworkFilter {
@@ -124,6 +149,8 @@ pub struct TcpProxy {
     /// Percent by which `max_duration` is at random longer, at most.
     pub duration_jitter: f64,
     pub max_connect_attempts: u32,
+    /// `hash_policy`: for hashing balancers, the client's address is the key.
+    pub hash_source_ip: bool,
     /// First and longest wait between attempts to connect; `None`: at once.
     pub connect_back_off: Option<(Duration, Duration)>,
     pub access_logs: Vec<Arc<AccessLog>>,

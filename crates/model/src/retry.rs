@@ -20,6 +20,10 @@ pub struct RetryPolicy {
     /// Prefer endpoints not tried before (`previous_hosts`).
     pub avoid_previous_hosts: bool,
     pub host_selection_attempts: u32,
+    /// Prefer endpoints without such metadata (`omit_host_metadata`, `omit_canary_hosts`).
+    pub avoid_metadata: Vec<Vec<(Box<str>, Box<str>)>>,
+    /// `previous_priorities`: after so many attempts other priorities are preferred; zero disables.
+    pub leave_priorities_after: u32,
 }
 
 /// The upstream's own word on when to come back (`rate_limited_retry_back_off`).
@@ -125,6 +129,8 @@ impl Default for RetryPolicy {
             rate_limited_back_off: None,
             avoid_previous_hosts: false,
             host_selection_attempts: 1,
+            avoid_metadata: Vec::new(),
+            leave_priorities_after: 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Route tables (`route.v3.RouteConfiguration`), compiled: virtual hosts, matches, actions.
 
+use crate::balance::HashPolicy;
 use crate::filter::RouteFilters;
 use crate::format::Format;
 use crate::header::{HeaderEdits, Mutation};
@@ -181,6 +182,10 @@ pub struct Forward {
     pub hedge_on_per_try_timeout: bool,
     /// `request_mirror_policies`.
     pub mirrors: Arc<[Mirror]>,
+    /// What of a request tells hashing balancers where it goes.
+    pub hash: Vec<HashPolicy>,
+    /// `metadata_match`: the subset of hosts that may be used; empty is any.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// `internal_redirect_policy`: redirects that are followed here instead of by the client.
@@ -205,6 +210,8 @@ impl Forward {
             retry: None,
             hedge_on_per_try_timeout: false,
             mirrors: Arc::default(),
+            hash: Vec::new(),
+            subset: Arc::default(),
             upgrades: Vec::new(),
             internal_redirects: None,
             cluster_not_found_status: 503,
@@ -289,6 +296,8 @@ pub struct WeightedClusters {
     pub total: u64,
     /// Name of a request header whose decimal value replaces the random number.
     pub header_name: Option<Box<str>>,
+    /// `use_hash_policy`: what the route's hash policies make of the request replaces it.
+    pub by_hash: bool,
 }
 
 #[derive(Debug)]
@@ -300,6 +309,8 @@ pub struct WeightedCluster {
     pub edits: HeaderEdits,
     pub filters: RouteFilters,
     pub host_rewrite: Option<Box<str>>,
+    /// The route's subset together with its own `metadata_match`.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
 }
 
 #[derive(Debug, Default)]

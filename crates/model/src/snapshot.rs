@@ -1,7 +1,7 @@
 //! One consistent view of the configuration, linked by name and immutable.
 
 use crate::cluster::Cluster;
-use crate::endpoint::Assignment;
+use crate::endpoint::{Assignment, Locality};
 use crate::listener::Listener;
 use crate::route::RouteTable;
 use crate::tls::Secret;
@@ -21,4 +21,14 @@ pub struct Snapshot {
     pub assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
     /// SDS secrets by name.
     pub secrets: BTreeMap<Arc<str>, Secret>,
+    /// Where this proxy is among its peers, for zone-aware balancing.
+    pub zone: Option<Arc<OwnZone>>,
+}
+
+/// `node.locality` and `cluster_manager.local_cluster_name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnZone {
+    pub locality: Locality,
+    /// The cluster that all proxies like this one are in.
+    pub cluster: Arc<str>,
 }

@@ -28,12 +28,6 @@ pub fn since(moment: Instant) -> Duration {
     now().saturating_duration_since(moment)
 }
 
-/// The wall clock, in microseconds since the Unix epoch.
-fn wall_micros() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or(Duration::ZERO).as_micros() as u64
-}
-
 /// [`now`] in microseconds since the Unix epoch.
 pub fn unix_micros() -> u64 {
     let now = now();
@@ -46,6 +40,12 @@ pub fn unix_micros() -> u64 {
     let micros = wall_micros();
     WALL.set(Some((now, micros)));
     micros
+}
+
+/// The wall clock, in microseconds since the Unix epoch.
+fn wall_micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_micros() as u64
 }
 
 /// Reads the clock.

@@ -96,11 +96,12 @@ pub struct Core {
 impl Core {
     pub fn new(
         resources: Resources,
-        publisher: Publisher,
+        mut publisher: Publisher,
         health: Health,
         bootstrap: Vec<u8>,
         last_good: Option<PathBuf>,
     ) -> Self {
+        publisher.set_reports(health.reports());
         Core { resources, publisher, health, bootstrap, resolved: BTreeMap::new(), last_good }
     }
 

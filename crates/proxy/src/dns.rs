@@ -132,7 +132,9 @@ async fn lookup(name: &HostPort, options: &DnsOptions) -> Answer {
         Ok(resolver) => resolver,
         Err(error) => return Answer::Failed(error),
     };
-    match resolver.lookup_ip(name.host.as_str()).await {
+    let absolute = options.absolute_names && !name.host.ends_with('.');
+    let asked = if absolute { format!("{}.", name.host) } else { name.host.clone() };
+    match resolver.lookup_ip(asked.as_str()).await {
         Ok(answer) => {
             let ttl = answer.as_lookup().valid_until().saturating_duration_since(Instant::now());
             let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -152,7 +154,7 @@ fn resolver(options: &DnsOptions) -> Result<TokioResolver, String> {
     let mut builder = if options.resolvers.is_empty() {
         TokioResolver::builder_tokio().map_err(|error| format!("system resolver: {error}"))?
     } else {
-        let servers = options.resolvers.iter().map(name_server).collect();
+        let servers = options.resolvers.iter().map(|address| name_server(address, options.tcp_only)).collect();
         TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), Default::default())
     };
     builder.options_mut().ip_strategy = match options.family {
@@ -165,9 +167,12 @@ fn resolver(options: &DnsOptions) -> Result<TokioResolver, String> {
     builder.build().map_err(|error| format!("resolver: {error}"))
 }
 
-/// Asked over UDP, and over TCP when the answer does not fit.
-fn name_server(address: &SocketAddr) -> NameServerConfig {
-    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+/// Asked over UDP, and over TCP when the answer does not fit; or over TCP only.
+fn name_server(address: &SocketAddr, tcp_only: bool) -> NameServerConfig {
+    let mut server = match tcp_only {
+        true => NameServerConfig::tcp(address.ip()),
+        false => NameServerConfig::udp_and_tcp(address.ip()),
+    };
     for connection in &mut server.connections {
         connection.port = address.port();
     }
@@ -214,6 +219,8 @@ mod tests {
             jitter: Duration::ZERO,
             family: DnsFamily::V4Only,
             resolvers,
+            tcp_only: false,
+            absolute_names: false,
             failure_base: Duration::from_secs(1),
             failure_max: Duration::from_secs(1),
             wait_at_start: true,

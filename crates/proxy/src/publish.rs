@@ -2,11 +2,12 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::guard::Guards;
 use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
-use model::health::HealthTable;
+use model::health::{HealthTable, Report};
 use model::listener::Listener;
 use model::{Address, Snapshot};
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A listener whose sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,8 @@ pub struct Publisher {
     current: Arc<Snapshot>,
     transports: Arc<Transports>,
     health: Arc<HealthTable>,
+    guards: Arc<Guards>,
+    reports: Option<mpsc::UnboundedSender<Report>>,
 }
 
 impl Publisher {
@@ -59,6 +62,8 @@ impl Publisher {
             current: Arc::default(),
             transports: Arc::default(),
             health: Arc::default(),
+            guards: Arc::default(),
+            reports: None,
         })
     }
 
@@ -117,8 +122,13 @@ impl Publisher {
     fn send(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<Sockets>) {
         let transports = self.prepare(&snapshot);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let update =
-                Update { snapshot: snapshot.clone(), transports: transports.clone(), health: self.health.clone() };
+            let update = Update {
+                snapshot: snapshot.clone(),
+                transports: transports.clone(),
+                health: self.health.clone(),
+                guards: self.guards.clone(),
+                reports: self.reports.clone(),
+            };
             worker.send(Command::Update(Box::new(update), sockets));
         }
         self.current = snapshot;
@@ -139,6 +149,11 @@ impl Publisher {
         for worker in &self.workers {
             worker.send(Command::Shed(shed.clone()));
         }
+    }
+
+    /// Where workers say what endpoints say of their health.
+    pub fn set_reports(&mut self, reports: mpsc::UnboundedSender<Report>) {
+        self.reports = Some(reports);
     }
 
     /// What health checks found, for the next snapshot.

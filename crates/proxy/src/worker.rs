@@ -143,6 +143,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             },
             _ = ticks.tick() => {
                 worker.flush_logs();
+                worker.detect_outliers();
                 slow_ticks += 1;
                 if slow_ticks.is_multiple_of(4) {
                     worker.tick(Instant::now());

@@ -1,7 +1,7 @@
 //! Bootstraps as users write them: the examples compile, and what is wrong is said with place and remedy.
 
 use model::balance::{LeastRequest, Policy};
-use model::cluster::{Discovery, UpstreamProtocol};
+use model::cluster::{Cause, Discovery, UpstreamProtocol};
 use model::http::RouteSource;
 use model::listener::NetworkFilter;
 use model::route::{Action, Target};
@@ -42,8 +42,9 @@ fn static_example() {
     let outlier = bootstrap.clusters[1].value.outlier.clone().unwrap();
     assert_eq!(
         (outlier.consecutive_5xx, outlier.consecutive_gateway_failure, outlier.max_ejection_percent),
-        (3, 0, 10)
+        (3, 5, 10)
     );
+    assert_eq!(outlier.enforcing[Cause::ConsecutiveGatewayFailure as usize], 0);
 }
 
 #[test]
@@ -89,7 +90,7 @@ static_resources:
   - name: a
     type: ORIGINAL_DST
   - name: a
-    lb_policy: MAGLEV
+    lb_policy: CLUSTER_PROVIDED
 ";
     assert_eq!(errors(yaml), ["f:5:5: static_resources.clusters[1].name: `a` is used twice"]);
     let fixed = yaml.replacen("- name: a", "- name: b", 1);
@@ -97,8 +98,8 @@ static_resources:
         errors(&fixed),
         [
             "f:3:5: static_resources.clusters[0].lb_policy: must be CLUSTER_PROVIDED for this type of cluster",
-            "f:6:5: static_resources.clusters[1].lb_policy: MAGLEV is not implemented; \
-             use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
+            "f:6:5: static_resources.clusters[1].lb_policy: CLUSTER_PROVIDED is for clusters with a policy of their own; \
+             choose another",
         ]
     );
 }
@@ -193,10 +194,7 @@ fn clusters_are_checked() {
         ("{name: a, type: EDS}", "eds_cluster_config: is required for a cluster of type EDS"),
         ("{name: a, load_assignment: {}}", "load_assignment.cluster_name: must not be empty"),
         ("{name: a, outlier_detection: {max_ejection_percent: 120}}", "must not be greater than 100"),
-        (
-            "{name: a, outlier_detection: {enforcing_consecutive_5xx: 50}}",
-            "50 percent is not implemented; use 0 or 100",
-        ),
+        ("{name: a, outlier_detection: {enforcing_consecutive_5xx: 101}}", "must not be greater than 100"),
         ("{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 1}}", "must be at least 2"),
         ("{name: a, load_balancing_policy: {}}", "none of [] is implemented"),
         (auto.as_str(), "transport_socket: must be TLS"),

@@ -201,10 +201,10 @@ fn a_refusal_reaches_the_control_plane_and_changes_nothing() {
         let mut pair = Pair::new(protocol, mesh("one"));
         pair.connect();
         let mut bad = mesh("one");
-        bad.insert(Kind::Cluster, resource::<Cluster>("one", "{name: one, lb_policy: MAGLEV}"));
+        bad.insert(Kind::Cluster, resource::<Cluster>("one", "{name: one, lb_policy: CLUSTER_PROVIDED}"));
         pair.serve(bad);
         let nack = pair.session.status(Kind::Cluster).nack.clone().expect("refused");
-        assert!(nack.reason.contains("one: lb_policy: MAGLEV is not implemented"), "{}", nack.reason);
+        assert!(nack.reason.contains("one: lb_policy: CLUSTER_PROVIDED is for clusters"), "{}", nack.reason);
         assert_eq!(destination(&pair.resources.snapshot()).as_deref(), Some("one"));
         pair.serve(mesh("two"));
         assert_eq!(destination(&pair.resources.snapshot()).as_deref(), Some("two"), "{protocol:?}: recovers");

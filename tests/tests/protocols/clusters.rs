@@ -1,12 +1,14 @@
 //! Kinds of clusters and of their connections, through both proxies.
 
 use crate::support::{BOTH, Kind, Proxy, assert_same, cluster, http};
+use crate::upstreams::{answers as listens, program};
 use serde_json::{Value, json};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tests::backend::{Backend, Log};
 use tests::client::exchange;
-use tests::process::{Unused, get};
+use tests::process::{Process, Unused, get, ports, scratch};
 
 const ROUTES: &str = "- { match: { prefix: / }, route: { cluster: up } }\n";
 
@@ -143,4 +145,69 @@ fn connections_are_kept_ready_and_grow_old() {
         json!([ready, stat(&proxy, "cluster.up.upstream_cx_total")])
     });
     assert_eq!(ours, json!([2, 2]));
+}
+
+/// nginx over TLS, with and without HTTP/2, says which protocol a request came by.
+fn nginx(folder: &std::path::Path, [both_ports, old]: [u16; 2]) -> Process {
+    let at = folder.display();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["up".to_string()]).expect("a name").self_signed(&key);
+    std::fs::write(folder.join("up.pem"), certificate.expect("a certificate").pem()).expect("written");
+    std::fs::write(folder.join("up.key"), key.serialize_pem()).expect("written");
+    let server = |listen: String| {
+        format!(
+            "server {{ listen 127.0.0.1:{listen}; ssl_certificate {at}/up.pem; ssl_certificate_key {at}/up.key; location / {{ \
+             return 200 $server_protocol; }} }}\n"
+        )
+    };
+    let text = format!(
+        "daemon off; pid {at}/pid; error_log {at}/error.log; worker_processes 1; events {{}}\nhttp {{ access_log off; \
+         client_body_temp_path {at}/t; proxy_temp_path {at}/t; fastcgi_temp_path {at}/t; uwsgi_temp_path {at}/t; \
+         scgi_temp_path {at}/t;\n{}{} }}\n",
+        server(format!("{both_ports} ssl http2")),
+        server(format!("{old} ssl"))
+    );
+    std::fs::write(folder.join("nginx.conf"), text).expect("written");
+    let (config, prefix) = (folder.join("nginx.conf").display().to_string(), at.to_string());
+    let process = Process::start("nginx", folder, &program("nginx"), &["-c", &config, "-p", &prefix]);
+    listens(both_ports, &process);
+    process
+}
+
+fn curl(port: u16, protocol: &str) -> String {
+    let url = format!("http://127.0.0.1:{port}/");
+    let output = Command::new("curl").args(["-s", "--max-time", "10", protocol, &url]).output().expect("curl runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The protocol to the upstream: what ALPN says, or what the client used.
+#[test]
+fn protocols_are_agreed_or_taken_over() {
+    let folder = scratch("protocols-nginx");
+    let ports = ports();
+    let _nginx = nginx(&folder, ports);
+    let options = |choice: &str| {
+        format!(
+            "transport_socket:\n  name: tls\n  typed_config: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }}\n\
+             typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": \
+             type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    {choice}: {{ \
+             http_protocol_options: {{}}, http2_protocol_options: {{}} }}\n"
+        )
+    };
+    let ours = both(|kind| {
+        let ask = |choice: &str, upstream: u16, client: &str| {
+            let proxy = Proxy::start(kind, "protocols", &http("", ROUTES, &cluster("up", upstream, &options(choice))));
+            curl(proxy.port, client)
+        };
+        json!([
+            ask("auto_config", ports[0], "--http1.1"),
+            ask("auto_config", ports[1], "--http1.1"),
+            ask("auto_config", ports[1], "--http2-prior-knowledge"),
+            ask("use_downstream_protocol_config", ports[0], "--http1.1"),
+            ask("use_downstream_protocol_config", ports[0], "--http2-prior-knowledge"),
+        ])
+    });
+    assert_eq!(ours, json!(["HTTP/2.0", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/2.0"]));
+    let _ = std::fs::remove_dir_all(&folder);
 }

@@ -272,3 +272,23 @@ fn endpoints_with_checks_of_their_own() {
     let [theirs, ours] = BOTH.map(scenario);
     assert_same(["Envoy", "Ripstop"], &theirs, &ours);
 }
+
+/// A response to any request may say that its sender is not well; the checks decide when it is again.
+#[test]
+fn endpoints_may_say_that_they_are_unwell() {
+    let scenario = |kind: Kind| {
+        let services =
+            [Service::start("one", ""), Service::start("two", "x-envoy-immediate-health-check-fail: true\r\n")];
+        let ports = services.each_ref().map(|service| service.port);
+        let slow = checks("http_health_check: { path: /well }\n", "").replace("0.03s", "300s");
+        let proxy = Proxy::start(kind, "health-unwell", &http("", ROUTES, &cluster_of(&ports, &slow)));
+        until("both are well", || ports.iter().all(|port| flags(&proxy, *port) == "healthy"));
+        let first = answering(proxy.port);
+        until("two has failed", || flags(&proxy, ports[1]).contains("/failed_active_hc"));
+        until("workers know", || answering(proxy.port) == ["200 one"]);
+        json!([first, stat(&proxy, "cluster.up.health_check.passive_failure") > 0, flags(&proxy, ports[0])])
+    };
+    let [theirs, ours] = BOTH.map(scenario);
+    assert_same(["Envoy", "Ripstop"], &theirs, &ours);
+    assert_eq!(ours[0], json!(["200 one", "200 two"]));
+}

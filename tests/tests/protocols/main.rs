@@ -1,13 +1,18 @@
 //! Real clients and servers of many protocols through the real proxy, and through the real Envoy where both can do it.
 
 mod access_log;
+mod balancing;
 mod clusters;
+mod dns;
 mod grpc;
 mod h2_backend;
 mod health;
 mod http2;
+mod learning;
 mod lifecycle;
 mod limits;
+mod load;
+mod outliers;
 mod overload;
 mod proxy_protocol;
 mod storm;

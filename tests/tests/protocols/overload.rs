@@ -153,3 +153,50 @@ fn connections_are_limited() {
     assert_same(["Envoy", "Ripstop"], &theirs, &ours);
     assert_eq!(ours, json!([[true, true], false, 1]));
 }
+
+/// Network filters that close connections: too many at a time, or too many at once.
+#[test]
+fn network_filters_limit_connections() {
+    const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.network";
+    let (port, seen) = crate::tcp::server(|mut stream: TcpStream| {
+        let mut space = [0; 16];
+        while let Ok(count @ 1..) = stream.read(&mut space) {
+            if stream.write_all(&space[..count]).is_err() {
+                return;
+            }
+        }
+    });
+    let served = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        let _ = stream.write_all(b"ping");
+        matches!(stream.read(&mut [0; 16]), Ok(1..))
+    };
+    let scenario = |kind: Kind| {
+        let with = |filter: &str| {
+            let text = crate::tcp::tcp("", &cluster("up", port, ""));
+            let text = text.replacen(
+                "- name: tcp\n",
+                &format!("- {{ name: guard, typed_config: {{ \"@type\": {FILTERS}.{filter} }} }}\n      - name: tcp\n"),
+                1,
+            );
+            Proxy::start(kind, "guards", &text)
+        };
+        let connect =
+            |proxy: &Proxy| TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).expect("the kernel accepts");
+        let proxy = with("connection_limit.v3.ConnectionLimit, stat_prefix: some, max_connections: 1, delay: 0.05s");
+        let mut first = connect(&proxy);
+        let one = [served(&mut first), served(&mut connect(&proxy)), served(&mut first)];
+        let names = ["connection_limit.some.limited_connections", "connection_limit.some.active_connections"];
+        let limited = names.map(|name| stat(&proxy, name));
+        drop(first);
+        until("there is room again", || served(&mut connect(&proxy)));
+        let bucket = "{ max_tokens: 2, tokens_per_fill: 1, fill_interval: 1000s }";
+        let proxy = with(&format!("local_ratelimit.v3.LocalRateLimit, stat_prefix: some, token_bucket: {bucket}"));
+        let many = [(); 4].map(|()| served(&mut connect(&proxy)));
+        json!([one, limited, many, stat(&proxy, "local_rate_limit.some.rate_limited")])
+    };
+    let [theirs, ours] = BOTH.map(scenario);
+    assert_same(["Envoy", "Ripstop"], &theirs, &ours);
+    assert_eq!(ours, json!([[true, false, true], [1, 1], [true, true, false, false], 2]));
+    drop(seen);
+}

@@ -242,3 +242,29 @@ fn the_first_bytes_choose_the_chain() {
         });
     }
 }
+
+/// Where a header says the client was going, a cluster of type ORIGINAL_DST takes it; without one it goes nowhere.
+#[test]
+fn the_original_destination_is_where_the_header_says() {
+    let (web, other) = (greeter("web"), greeter("other"));
+    let up = "- name: up\n  connect_timeout: 1s\n  type: ORIGINAL_DST\n  lb_policy: CLUSTER_PROVIDED\n";
+    let config = with_filter(
+        &crate::tcp::tcp("", up),
+        "proxy_protocol.v3.ProxyProtocol, allow_requests_without_proxy_protocol: true",
+        "",
+    );
+    let ours = both(|kind| {
+        let proxy = Proxy::start(kind, "pp-original", &config);
+        let greeting = |header: String| {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).expect("the proxy accepts");
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+            stream.write_all(header.as_bytes()).expect("sent");
+            let mut got = Vec::new();
+            let _ = stream.read_to_end(&mut got);
+            String::from_utf8_lossy(&got).into_owned()
+        };
+        let to = |port: u16| greeting(format!("PROXY TCP4 192.0.2.7 127.0.0.1 1000 {port}\r\nhello"));
+        json!([to(web), to(other), greeting("hello, and no header".into())])
+    });
+    assert_eq!(ours, json!(["web", "other", ""]));
+}

@@ -34,7 +34,7 @@ fn connect(port: u16) -> TcpStream {
 }
 
 /// Runs `serve` for every connection; what it returns is received.
-fn server<T: Send + 'static>(serve: impl Fn(TcpStream) -> T + Send + Copy + 'static) -> (u16, Receiver<T>) {
+pub(crate) fn server<T: Send + 'static>(serve: impl Fn(TcpStream) -> T + Send + Copy + 'static) -> (u16, Receiver<T>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let (sender, receiver) = channel();

@@ -1,7 +1,7 @@
 //! TLS on both sides: filter chains by server name and ALPN, client certificates, verified upstreams; as Envoy does.
 
 use crate::support::{BOTH, Kind, Proxy, cluster, indent};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,24 +10,26 @@ use std::sync::{Arc, Mutex};
 use tests::backend::{Backend, Log};
 use tests::process::scratch;
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// A certificate for `name`: PEM and DER, and its key.
-    fn issue(&self, name: &str) -> (String, CertificateDer<'static>, KeyPair) {
+    /// A certificate for `name`, and for `spiffe://test/<name>`: PEM and DER, and its key.
+    pub(crate) fn issue(&self, name: &str) -> (String, CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_string()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
+        params.subject_alt_names.push(SanType::URI(format!("spiffe://test/{name}").try_into().unwrap()));
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         (certificate.pem(), certificate.der().clone(), key)
     }
 
-    fn write(&self, folder: &Path, name: &str) -> (CertificateDer<'static>, KeyPair) {
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> (CertificateDer<'static>, KeyPair) {
         let (pem, der, key) = self.issue(name);
         std::fs::write(folder.join(format!("{name}.pem")), pem).unwrap();
         std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -69,7 +71,7 @@ fn visit(port: u16, trusted: &Authority, name: &str, alpn: &[&[u8]], identity: &
     format!("{status} {body} {alpn:?}")
 }
 
-fn chain(matches: &str, certificate: &str, more: &str, to: &str) -> String {
+pub(crate) fn chain(matches: &str, certificate: &str, more: &str, to: &str) -> String {
     format!(
         "- filter_chain_match: {{ {matches} }}\n  transport_socket:\n    name: tls\n    typed_config:\n      \"@type\": \
          type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n{}      common_tls_context:\n        \
@@ -84,7 +86,7 @@ fn chain(matches: &str, certificate: &str, more: &str, to: &str) -> String {
     )
 }
 
-fn listener(chains: &str, clusters: &str) -> String {
+pub(crate) fn listener(chains: &str, clusters: &str) -> String {
     format!(
         "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {{ADMIN}} }} }} }}\nstatic_resources:\n  \
          listeners:\n  - name: test\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {{PORT}} }} }}\n    \

@@ -89,9 +89,9 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ),
     (
         "lb_policy: ROUND_ROBIN",
-        "^lb_policy: MAGLEV",
+        "^lb_policy: CLUSTER_PROVIDED",
         "static_resources.clusters[0].lb_policy",
-        "MAGLEV is not implemented; use ROUND_ROBIN, LEAST_REQUEST or RANDOM",
+        "CLUSTER_PROVIDED is for clusters with a policy of their own; choose another",
     ),
     ("prefix: / }", "prefix: /, ^path: /x }", "ROUTE.match.path", "cannot be set together with prefix; choose one"),
     (
@@ -166,8 +166,8 @@ const BROKEN: [(&str, &str, &str, &str); 26] = [
     ("    type: STATIC\n", "    type: STATIC\n    ^type: EDS\n", "", "duplicate mapping key: type"),
     (
         "    type: STATIC\n",
-        "    type: STATIC\n    health_checks: [^{ timeout: 1s, interval: 1s }]\n",
-        "static_resources.clusters[0].health_checks[0]",
+        "    type: STATIC\n    filters: [^{ name: x }]\n",
+        "static_resources.clusters[0].filters[0]",
         "is not implemented",
     ),
     (

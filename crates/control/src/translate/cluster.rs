@@ -9,8 +9,10 @@ use wire::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use wire::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
 };
-use wire::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection};
-use wire::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
+use wire::pb::envoy::config::cluster::v3::{
+    CircuitBreakers, Cluster, LoadBalancingPolicy, OutlierDetection, load_balancing_policy,
+};
+use wire::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, TypedExtensionConfig};
 use wire::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use wire::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use wire::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
@@ -18,7 +20,7 @@ use wire::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::exp
 use wire::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
 };
-use wire::pb::google::protobuf::Struct;
+use wire::pb::google::protobuf::{Any, Struct};
 
 use super::message::{ads, any, duration, number, socket, text};
 use super::{Agent, endpoint, tls};
@@ -49,11 +51,27 @@ pub(super) fn outbound(service: &Service, port: &ServicePort, agent: Agent) -> C
         return cluster;
     }
     cluster.lb_policy = LbPolicy::LeastRequest as i32;
+    if agent == Agent::Ripstop {
+        cluster.load_balancing_policy = Some(adaptive());
+    }
     cluster.connect_timeout = duration(CONNECT_TIMEOUT);
     cluster.circuit_breakers = Some(no_limits());
     cluster.outlier_detection = Some(outlier_detection());
     cluster.typed_extension_protocol_options = protocol_options(port.protocol);
     cluster
+}
+
+/// Ripstop's own policy, known by its name.
+fn adaptive() -> LoadBalancingPolicy {
+    let extension = TypedExtensionConfig {
+        name: "ripstop.dev/adaptive".to_owned(),
+        typed_config: Some(Any {
+            type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
+            value: Vec::new(),
+        }),
+    };
+    let policy = load_balancing_policy::Policy { typed_extension_config: Some(extension) };
+    LoadBalancingPolicy { policies: vec![policy] }
 }
 
 /// The application behind a sidecar.

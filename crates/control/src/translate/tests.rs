@@ -4,7 +4,7 @@ use api::{ObjectSet, parse_file};
 use prost::Message;
 use wire::Resources;
 use wire::compile::bootstrap::{Overrides, load};
-use wire::pb::envoy::config::cluster::v3::Cluster;
+use wire::pb::envoy::config::cluster::v3::{Cluster, LoadBalancingPolicy};
 use wire::pb::envoy::config::listener::v3::Listener;
 use wire::pb::envoy::config::route::v3::route::Action;
 use wire::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
@@ -222,6 +222,14 @@ fn each_agent_gets_what_it_understands() {
     for name in ["catalog:81", "catalog.other:80", "catalog-v2", "catalog.default.svc.cluster.local:80"] {
         assert!(snapshot.get(Kind::Listener).contains_key(name), "{name}");
     }
+    let policy = |agent| {
+        let snapshot = world.snapshot(&node("web-1", agent), None).unwrap();
+        let cluster: Cluster = read(&snapshot, Kind::Cluster, "outbound|80||catalog.default.svc.cluster.local");
+        let first = |list: LoadBalancingPolicy| list.policies.into_iter().next()?.typed_extension_config;
+        cluster.load_balancing_policy.and_then(first).map(|extension| extension.name)
+    };
+    assert_eq!(policy(Agent::Ripstop).as_deref(), Some("ripstop.dev/adaptive"));
+    assert_eq!(policy(Agent::Envoy), None, "least request");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 
 use super::{Ending, Hosts, Outcome, Pick, Record};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// More hosts than this are not all compared.
@@ -36,11 +37,18 @@ const HIGHEST_PRICE: f64 = 16.0;
 /// The typical latency is an average over so many answers.
 const TYPICAL_OF: f64 = 50.0;
 
-#[derive(Clone, Debug, Default)]
-pub struct Adaptive {
+/// What is known of a cluster as a whole. It stays when the list of hosts changes.
+#[derive(Debug, Default)]
+pub struct Learned {
     /// Latency in seconds that requests have had lately; zero while nothing is known.
     typical: Cell<f64>,
     answers: Cell<f64>,
+}
+
+/// The policy at work on one list of hosts.
+#[derive(Clone, Debug)]
+pub struct Adaptive {
+    learned: Rc<Learned>,
     /// Seconds set aside for trials.
     savings: f64,
     /// How far the rotation among equals has come.
@@ -55,18 +63,12 @@ struct Candidate {
 }
 
 impl Adaptive {
-    /// What is known of `hosts` from before is used.
-    pub fn new(hosts: &impl Hosts) -> Self {
-        let known = (0..hosts.len()).map(|host| hosts.record(host).latency.get());
-        let mut known: Vec<f64> = known.filter(|latency| *latency > 0.0).collect();
-        known.sort_by(f64::total_cmp);
-        let typical = known.get(known.len() / 2).copied().unwrap_or_default();
-        let answers = if typical > 0.0 { TYPICAL_OF / 10.0 } else { 0.0 };
-        Adaptive { typical: typical.into(), answers: answers.into(), ..Adaptive::default() }
+    pub fn new(learned: Rc<Learned>) -> Self {
+        Adaptive { learned, savings: 0.0, turn: 0.0 }
     }
 
     pub fn pick(&mut self, hosts: &impl Hosts, pick: &mut Pick<'_>) -> Option<usize> {
-        let (count, now, typical) = (hosts.len(), pick.now.as_secs_f64(), self.typical.get());
+        let (count, now, typical) = (hosts.len(), pick.now.as_secs_f64(), self.learned.typical.get());
         self.savings = (self.savings + TRIALS * typical).min(SAVINGS * typical);
         let start = pick.random.usize(..count.max(1));
         let mut best: Option<Candidate> = None;
@@ -92,10 +94,11 @@ impl Adaptive {
     fn cost(&self, hosts: &impl Hosts, host: usize, now: f64) -> f64 {
         let record = hosts.record(host);
         let active = f64::from(hosts.active(host));
-        let typical = self.typical.get();
+        let typical = self.learned.typical.get();
         let known = record.latency.get();
         let known = if known > 0.0 { known } else { typical };
-        let age = if active > 0.0 { now - record.sent.get() / active } else { 0.0 };
+        let awaited = f64::from(record.awaited.get());
+        let age = if awaited > 0.0 { now - record.sent.get() / awaited } else { 0.0 };
         let slowness = known.max(age) / (TOLERANCE * typical).max(f64::MIN_POSITIVE);
         let slowness = if slowness > 1.0 { slowness * slowness.sqrt() } else { 1.0 };
         let crowd = (record.others.get() + 1.0) / (record.usual_others.get() + 1.0);
@@ -105,12 +108,12 @@ impl Adaptive {
 
     /// Known to be slow and left alone.
     fn is_slow(&self, hosts: &impl Hosts, host: usize) -> bool {
-        hosts.record(host).latency.get() > TOLERANCE * self.typical.get() && hosts.active(host) == 0
+        hosts.record(host).latency.get() > TOLERANCE * self.learned.typical.get() && hosts.active(host) == 0
     }
 
     /// Whether a trial of a slow host is due, and paid for.
     fn pays(&mut self, hosts: &impl Hosts, host: usize, now: Duration) -> bool {
-        let (record, typical) = (hosts.record(host), self.typical.get());
+        let (record, typical) = (hosts.record(host), self.learned.typical.get());
         let price = (record.latency.get() - typical) * record.price.get().max(1.0);
         let price = price.min(SAVINGS * typical);
         let rested = now.saturating_sub(record.updated.get()).as_secs_f64() > MEMORY * typical;
@@ -120,17 +123,22 @@ impl Adaptive {
         }
         pays
     }
+}
 
-    /// A request was sent to the host of `record`.
-    pub fn started(&self, record: &Record, now: Duration) {
-        record.sent.set(record.sent.get() + now.as_secs_f64());
-    }
+/// A request was sent to the host of `record`.
+pub fn started(record: &Record, now: Duration) {
+    record.awaited.set(record.awaited.get() + 1);
+    record.sent.set(record.sent.get() + now.as_secs_f64());
+}
 
+impl Learned {
     /// A request to the host of `record` ended; `active` are left in flight.
     pub fn finished(&self, record: &Record, active: u32, outcome: &Outcome, now: Duration) {
         let mut latency = outcome.latency.as_secs_f64();
         let left = record.sent.get() - (now.as_secs_f64() - latency);
-        record.sent.set(if active > 0 { left } else { 0.0 });
+        let awaited = record.awaited.get().saturating_sub(1);
+        record.awaited.set(awaited);
+        record.sent.set(if awaited > 0 { left } else { 0.0 });
         let typical = self.typical.get();
         match outcome.ending {
             Ending::Answered => self.learn_typical(latency),

@@ -37,33 +37,34 @@ impl PeakEwma {
     fn cost(&self, hosts: &impl Hosts, host: usize, now: Duration) -> f64 {
         let record = hosts.record(host);
         let active = f64::from(hosts.active(host));
-        self.fade(record, now);
+        fade(&self.config, record, now);
         match record.latency.get() {
             0.0 if active > 0.0 => self.config.penalty / 1000.0 + active,
             0.0 => self.config.default_latency.as_secs_f64(),
             latency => latency * (active + 1.0),
         }
     }
+}
 
-    pub fn finished(&self, record: &Record, outcome: &Outcome, now: Duration) {
-        let old = record.latency.get();
-        let kept = self.fade(record, now);
-        let latency = outcome.latency.as_secs_f64();
-        if outcome.ending == Ending::Abandoned && latency <= record.latency.get() {
-            return;
-        }
-        if latency > old || old == 0.0 {
-            record.latency.set(latency);
-        } else {
-            record.latency.set(old * kept + latency * (1.0 - kept));
-        }
+/// A request to the host of `record` ended.
+pub fn finished(config: &balance::PeakEwma, record: &Record, outcome: &Outcome, now: Duration) {
+    let old = record.latency.get();
+    let kept = fade(config, record, now);
+    let latency = outcome.latency.as_secs_f64();
+    if outcome.ending == Ending::Abandoned && latency <= record.latency.get() {
+        return;
     }
+    if latency > old || old == 0.0 {
+        record.latency.set(latency);
+    } else {
+        record.latency.set(old * kept + latency * (1.0 - kept));
+    }
+}
 
-    /// Lets the estimate decay until `now`; returns the factor.
-    fn fade(&self, record: &Record, now: Duration) -> f64 {
-        let elapsed = now.saturating_sub(record.updated.replace(now)).as_secs_f64();
-        let kept = (-elapsed / self.config.decay.as_secs_f64()).exp();
-        record.latency.set(record.latency.get() * kept);
-        kept
-    }
+/// Lets the estimate decay until `now`; returns the factor.
+fn fade(config: &balance::PeakEwma, record: &Record, now: Duration) -> f64 {
+    let elapsed = now.saturating_sub(record.updated.replace(now)).as_secs_f64();
+    let kept = (-elapsed / config.decay.as_secs_f64()).exp();
+    record.latency.set(record.latency.get() * kept);
+    kept
 }

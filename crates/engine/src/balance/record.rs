@@ -10,7 +10,8 @@ pub struct Record {
     pub(super) latency: Cell<f64>,
     /// When the estimate was last brought up to date.
     pub(super) updated: Cell<Duration>,
-    /// The sum of the moments, in seconds, when the requests now in flight were sent.
+    /// Requests whose answer is awaited, and the sum of the moments, in seconds, when they were sent.
+    pub(super) awaited: Cell<u32>,
     pub(super) sent: Cell<f64>,
     /// Place in the rotation among equals.
     pub(super) turn: Cell<f64>,
@@ -19,6 +20,11 @@ pub struct Record {
     /// Requests that others have in flight with it, as it last said, and as it usually says.
     pub(super) others: Cell<f64>,
     pub(super) usual_others: Cell<f64>,
+    /// Weight by its own reports; zero while there is none.
+    pub(super) reported: Cell<f64>,
+    /// When it began to report, and when it last did.
+    pub(super) reporting_since: Cell<Duration>,
+    pub(super) reported_at: Cell<Duration>,
 }
 
 /// How a request to a host ended.

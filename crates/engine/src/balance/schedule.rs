@@ -24,8 +24,13 @@ struct Entry {
 impl Schedule {
     /// `phase`, from 0 to 1, spreads the starting points of many schedules; the shares are exact from any of them.
     pub fn new(weights: impl IntoIterator<Item = f64>, phase: f64) -> Self {
+        Schedule::of(weights.into_iter().enumerate(), phase)
+    }
+
+    /// As `new`, of hosts with numbers of their own.
+    pub fn of(weights: impl IntoIterator<Item = (usize, f64)>, phase: f64) -> Self {
         let mut schedule = Schedule::default();
-        for (host, weight) in weights.into_iter().enumerate() {
+        for (host, weight) in weights {
             let deadline = ((phase * weight).floor() + 1.0) / weight - phase;
             schedule.queue.push(Reverse(Entry { deadline, order: schedule.count, host: host as u32 }));
             schedule.count += 1;

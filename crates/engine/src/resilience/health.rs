@@ -19,6 +19,8 @@ pub enum Failure {
     Answer(u16),
     /// It answered so in a way that counts towards the threshold only (`retriable_statuses`).
     Retriable(u16),
+    /// A response to a request said so; counts at once.
+    Passive,
     /// No connection, or it broke.
     Network,
     Timeout,
@@ -26,14 +28,14 @@ pub enum Failure {
 
 impl Failure {
     fn at_once(self) -> bool {
-        matches!(self, Failure::Answer(_))
+        matches!(self, Failure::Answer(_) | Failure::Passive)
     }
 
     /// Of the answer; 0 if there is none.
     pub fn status(self) -> u16 {
         match self {
             Failure::Answer(status) | Failure::Retriable(status) => status,
-            Failure::Network | Failure::Timeout => 0,
+            Failure::Passive | Failure::Network | Failure::Timeout => 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod choose;
 pub mod follow;
+pub mod hash;
 pub mod matching;
 pub mod redirect;
 pub mod rewrite;

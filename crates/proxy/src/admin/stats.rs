@@ -216,6 +216,10 @@ fn scope(owner: &Owner) -> (&'static str, String) {
         Owner::Http(value) => ("http", "envoy_http_conn_manager_prefix", value.to_string()),
         Owner::Tcp(value) => ("tcp", "envoy_tcp_prefix", value.to_string()),
         Owner::Cluster(value) => ("cluster", "envoy_cluster_name", value.to_string()),
+        Owner::Guard("connection_limit", value) => {
+            ("connection_limit", "envoy_connection_limit_prefix", value.to_string())
+        }
+        Owner::Guard(kind, value) => (*kind, "envoy_local_network_ratelimit_prefix", value.to_string()),
         Owner::Group { host, kind, name } => {
             let (scope, tag) = match *kind {
                 "route" => ("vhost_route", "envoy_route"),
@@ -230,7 +234,7 @@ fn scope(owner: &Owner) -> (&'static str, String) {
 fn owner_text(owner: &Owner) -> String {
     match owner {
         Owner::Listener(value) => value.replace(':', "_"),
-        Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) => value.to_string(),
+        Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) | Owner::Guard(_, value) => value.to_string(),
         Owner::Group { name, .. } => name.to_string(),
     }
 }

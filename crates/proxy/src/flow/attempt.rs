@@ -2,17 +2,21 @@
 
 use super::call::Call;
 use super::forward::{Journey, Retrying};
+use super::load;
 use super::mirror;
 use super::relay::client_gone;
 use super::watch::Alarm;
 use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Bound, Cluster, Host, preconnect};
+use crate::upstream::{Bound, Cluster, Host, Want, preconnect};
+use engine::balance;
 use engine::resilience::outlier::Sign;
 use engine::resilience::retry::{self, Ending};
 use engine::resilience::{budget, deadline};
 use model::Refusal;
+use model::retry::RetryPolicy;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -45,11 +49,13 @@ impl Attempt {
     }
 }
 
-/// Counts a request while an attempt is under way.
+/// Counts a request while an attempt is under way, and tells the balancer how it ended.
 struct InFlight {
     cluster: Rc<Cluster>,
     host: Rc<Host>,
     priority: usize,
+    since: Instant,
+    told: Cell<bool>,
 }
 
 impl InFlight {
@@ -60,12 +66,27 @@ impl InFlight {
         active.set(active.get() + 1);
         cluster.stats.upstream_rq_active.inc();
         cluster.stats.upstream_rq_total.inc();
-        InFlight { cluster: cluster.clone(), host: host.clone(), priority }
+        cluster.sent(host);
+        let (cluster, host) = (cluster.clone(), host.clone());
+        InFlight { cluster, host, priority, since: clock::now(), told: Cell::new(false) }
+    }
+
+    /// The response head came, or will not come. Only the first word counts.
+    fn ended(&self, ending: balance::Ending, load: Option<f64>) {
+        if !self.told.replace(true) {
+            self.cluster.answered(&self.host, &balance::Outcome { ending, latency: clock::since(self.since), load });
+        }
+    }
+
+    fn failed(&self, refusal: Refusal) {
+        let gone = matches!(refusal, Refusal::DownstreamGone | Refusal::BadRequest(_));
+        self.ended(if gone { balance::Ending::Abandoned } else { balance::Ending::Failed }, None);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.ended(balance::Ending::Abandoned, None);
         let active = &self.cluster.active_requests[self.priority];
         self.host.active.set(self.host.active.get().saturating_sub(1));
         active.set(active.get().saturating_sub(1));
@@ -120,7 +141,8 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
         journey.retrying = None;
         match outcome {
             Outcome::Answered(attempt) => {
-                journey.cluster.note(&attempt.host, Sign::Status(call.response.status));
+                note_answer(call, journey, &attempt);
+                journey.cluster.heed(&attempt.host, call.response);
                 if !wanted(call, journey, &Ending::Response(call.response)) {
                     return Ok(attempt);
                 }
@@ -131,7 +153,7 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
             }
             Outcome::Late(attempt) => {
                 journey.cluster.stats.upstream_rq_per_try_timeout.inc();
-                journey.cluster.note(&attempt.host, Sign::Status(504));
+                journey.cluster.note(&attempt.host, Sign::Timeout);
                 journey.late.push(attempt);
                 if !grant(call, journey, true) {
                     return wait_for_late(call, journey, Refusal::UpstreamTimeout).await;
@@ -205,6 +227,20 @@ pub(super) fn give_up_late(journey: &mut Journey<'_>) {
     }
 }
 
+/// What an answer says of its host. A gRPC answer without a body tells by its own status.
+fn note_answer(call: &mut Call<'_>, journey: &Journey<'_>, attempt: &Attempt) {
+    let load = load::take(&journey.cluster, call.response);
+    let response = &*call.response;
+    let status = match response.get(b"grpc-status") {
+        Some(code) if call.request.is_grpc() => engine::grpc::http_status(code),
+        _ => response.status,
+    };
+    journey.cluster.note(&attempt.host, Sign::Status(status));
+    journey.cluster.take_report(&attempt.host, response);
+    let ending = if status < 500 { balance::Ending::Answered } else { balance::Ending::Failed };
+    attempt.in_flight.ended(ending, load);
+}
+
 fn note_failure(journey: &Journey<'_>, failed: &Failed) {
     let (cluster, Some(host)) = (&journey.cluster, &failed.host) else { return };
     let stats = &cluster.stats;
@@ -212,15 +248,15 @@ fn note_failure(journey: &Journey<'_>, failed: &Failed) {
         Refusal::DownstreamGone | Refusal::BadRequest(_) => {}
         Refusal::UpstreamTimeout => {
             stats.upstream_rq_timeout.inc();
-            cluster.note(host, Sign::Status(504));
+            cluster.note(host, Sign::Timeout);
         }
         Refusal::PerTryTimeout => {
             stats.upstream_rq_per_try_timeout.inc();
-            cluster.note(host, Sign::Status(504));
+            cluster.note(host, Sign::Timeout);
         }
         Refusal::PerTryIdleTimeout => {
             stats.upstream_rq_per_try_idle_timeout.inc();
-            cluster.note(host, Sign::Status(504));
+            cluster.note(host, Sign::Timeout);
         }
         Refusal::UpstreamStreamDuration => stats.upstream_rq_max_duration_reached.inc(),
         Refusal::UpstreamProtocolError => {
@@ -328,13 +364,19 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
             None => tokio::select! {
                 biased;
                 acquired = exchange::open(cluster, &host, &wish) => acquired,
-                alarm = watch.expired() => return Err(Failed::unsent(alarm_refusal(alarm), Some(&host))),
+                alarm = watch.expired() => {
+                    in_flight.failed(alarm_refusal(alarm));
+                    return Err(Failed::unsent(alarm_refusal(alarm), Some(&host)));
+                }
             },
         }
     };
     let acquired = match acquired {
         Ok(acquired) => acquired,
         Err(error) => {
+            if error.refusal != Refusal::UpstreamOverflow {
+                in_flight.failed(error.refusal);
+            }
             call.info.transport_failure = Some(error.reason);
             return Err(Failed::unsent(error.refusal, Some(&host)));
         }
@@ -366,13 +408,31 @@ fn pick(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Rc<Host>, Fail
         let suppress = call.service.manager.suppress_envoy_headers;
         deadline::tell(journey.forward, call.request, expected, suppress);
     }
-    let avoid = journey.policy.as_ref().is_some_and(|policy| policy.avoid_previous_hosts);
-    let avoid: &[Rc<Host>] = if avoid { &journey.tried } else { &[] };
-    let attempts = journey.policy.as_ref().map_or(1, |policy| policy.host_selection_attempts);
+    load::ask(&journey.cluster, call.request);
+    let retrying = !journey.tried.is_empty();
+    let policy = journey.policy.as_deref().filter(|_| retrying);
+    let attempts = policy.map_or(0, |policy| policy.host_selection_attempts);
+    let (hash, subset) = (journey.hash, journey.subset());
+    let leaving = policy.is_some_and(|policy| policy.leave_priorities_after > 0);
+    let tried_priorities = leaving.then_some(&mut journey.tried_priorities);
+    let want = Want { hash, subset, attempts, tried_priorities };
+    let tried = &journey.tried;
+    let unwanted = |host: &Rc<Host>| policy.is_some_and(|policy| avoided(policy, tried, host));
     let bound = Bound { original: call.connection.original, request: Some(call.request) };
-    let host = journey.cluster.choose(avoid, attempts, bound).map_err(|refusal| Failed::unsent(refusal, None))?;
+    let chosen = journey.cluster.choose(want, bound, unwanted);
+    let (host, priority) = chosen.map_err(|refusal| Failed::unsent(refusal, None))?;
     journey.tried.push(host.clone());
+    if let Some(policy) = &journey.policy {
+        journey.leave_priority(priority, policy.leave_priorities_after);
+    }
     Ok(host)
+}
+
+/// A retry would rather not meet this host.
+fn avoided(policy: &RetryPolicy, tried: &[Rc<Host>], host: &Rc<Host>) -> bool {
+    let has = |wanted: &(Box<str>, Box<str>)| host.endpoint.lb_metadata.contains(wanted);
+    policy.avoid_previous_hosts && tried.iter().any(|other| Rc::ptr_eq(other, host))
+        || policy.avoid_metadata.iter().any(|metadata| metadata.iter().all(has))
 }
 
 /// Sends the body and waits for the response head, of this attempt or of one that was late.
@@ -394,6 +454,7 @@ async fn answer(call: &mut Call<'_>, journey: &mut Journey<'_>, mut attempt: Att
         Err(Refusal::PerTryTimeout) if journey.hedge && attempt.uploaded => Outcome::Late(attempt),
         Err(refusal) => {
             let Attempt { exchange, host, in_flight, .. } = attempt;
+            in_flight.failed(refusal);
             let stale = refusal == Refusal::UpstreamReset && exchange.is_reused();
             let failed = Failed { refusal, sent: exchange.has_sent(), stale, host: Some(host.clone()) };
             exchange.finish(&journey.cluster, &host, false);

@@ -2,6 +2,7 @@
 
 use super::filters::{self, Leftovers};
 use super::forward;
+use super::load;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::clock;
@@ -97,6 +98,7 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     }
     let mut table = call.service.routes.current();
     admit(call, &table)?;
+    load::note_question(call);
     let mut followed = Followed::default();
     loop {
         if let Some(location) = normalize_path(call)? {
@@ -115,7 +117,7 @@ async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) 
     let choice = choose(call, table).ok_or(Refusal::RouteNotFound)?;
     let mut levels = respond::Levels { table, choice, weighted: None };
     let picked = match &choice.route.action {
-        Action::Forward(forward) => route::pick_cluster(forward, call.request, call.worker.random()),
+        Action::Forward(forward) => route::pick_cluster(forward, call.request, forward::point(call, forward)),
         _ => None,
     };
     levels.weighted = picked.as_ref().and_then(|(_, weighted)| *weighted);

@@ -4,6 +4,7 @@ use super::{http1, http2};
 use crate::accept::inspect::{self, Hello, Seen, Stop};
 use crate::accept::listen;
 use crate::io::{Io, Socket};
+use crate::state::guard;
 use crate::state::{ChainService, HttpService, ListenerService, ServiceKind, Worker};
 use crate::tcp;
 use crate::tls::{self, ServerTransport};
@@ -35,6 +36,14 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket
     let Some(service) = choose(&listener, &addresses, &hello) else {
         stats.no_filter_chain_match.inc();
         return;
+    };
+    let guards = &service.guards;
+    let _admitted = match guards.is_empty() {
+        true => None,
+        false => match Box::pin(guard::admit(guards)).await {
+            Ok(admitted) => Some(admitted),
+            Err(()) => return,
+        },
     };
     // Boxed, as are the ways that few connections go: what stays is small.
     let Some((io, tls)) = Box::pin(secure(&listener, &service, socket)).await else { return };

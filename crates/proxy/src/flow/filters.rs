@@ -26,6 +26,8 @@ pub struct Leftovers {
     pub retry_after: Option<Duration>,
     pub counted: Counted,
     faults: Vec<ActiveFault>,
+    /// A peer's proxy asked for the load.
+    pub tell_load: bool,
 }
 
 /// Runs the chain; `Some` when a filter has answered. `cluster` is where the route leads.

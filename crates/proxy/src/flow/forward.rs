@@ -14,10 +14,12 @@ use engine::head::Known;
 use engine::resilience::deadline::{self, Deadlines};
 use engine::resilience::retry;
 use engine::route::follow::{self, Followed};
+use engine::route::hash::Hashed;
 use engine::route::{self, Choice, rewrite};
 use model::Refusal;
+use model::balance::Metadata;
 use model::retry::RetryPolicy;
-use model::route::{Forward, InternalRedirects};
+use model::route::{Forward, InternalRedirects, Target};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -36,6 +38,13 @@ pub(super) struct Journey<'t> {
     pub(super) policy: Option<Cow<'t, RetryPolicy>>,
     pub(super) hedge: bool,
     pub(super) tried: Vec<Rc<Host>>,
+    /// Priorities that the next attempt leaves, and those that it will leave later (`previous_priorities`).
+    pub(super) tried_priorities: Vec<u32>,
+    noted_priorities: Vec<u32>,
+    /// Key for hashing balancers.
+    pub(super) hash: Option<u64>,
+    /// `set-cookie` values that keep it.
+    pub(super) cookies: Vec<Vec<u8>>,
     pub(super) retries: u32,
     /// The last pooled connection died before answering: take a new one.
     pub(super) fresh: bool,
@@ -45,6 +54,27 @@ pub(super) struct Journey<'t> {
     pub(super) shadows: Vec<Shadow>,
     /// Counts the retry under way.
     pub(super) retrying: Option<Retrying>,
+}
+
+impl<'t> Journey<'t> {
+    /// The metadata that hosts must have.
+    pub(super) fn subset(&self) -> &'t Metadata {
+        match self.levels.weighted {
+            Some(cluster) => &cluster.subset,
+            None => &self.forward.subset,
+        }
+    }
+
+    /// An attempt went to `priority`; with every so many of them, they are left.
+    pub(super) fn leave_priority(&mut self, priority: u32, every: u32) {
+        if every == 0 {
+            return;
+        }
+        self.noted_priorities.push(priority);
+        if self.tried.len().is_multiple_of(every as usize) {
+            self.tried_priorities.append(&mut self.noted_priorities);
+        }
+    }
 }
 
 /// Counts a retry from the decision to its answer.
@@ -168,6 +198,7 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
     if call.internal {
         deadlines.take_headers(call.request, manager.respect_expected_rq_timeout);
     }
+    let hashed = hash(call, &cluster, forward);
     prepare(call, levels, forward);
     let (policy, hedge) = if call.internal {
         (retry::policy(forward.retry.as_deref(), call.request), hedging(call, forward))
@@ -198,12 +229,38 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
         policy,
         hedge,
         tried: Vec::new(),
+        tried_priorities: Vec::new(),
+        noted_priorities: Vec::new(),
+        hash: hashed.key,
+        cookies: hashed.cookies,
         retries: 0,
         fresh: false,
         late: Vec::new(),
         shadows,
         retrying: None,
     }
+}
+
+/// Balancers that hash look at the request as it came.
+fn hash(call: &Call<'_>, cluster: &Cluster, forward: &Forward) -> Hashed {
+    if forward.hash.is_empty() || !cluster.config.policy.is_hashing() {
+        return Hashed::default();
+    }
+    key(call, forward)
+}
+
+fn key(call: &Call<'_>, forward: &Forward) -> Hashed {
+    let client = call.info.remote.map(|remote| remote.ip());
+    engine::route::hash::key(&forward.hash, call.request, client, call.connection)
+}
+
+/// What chooses among weighted clusters: the request's hash where that is wanted, else chance.
+pub(super) fn point(call: &Call<'_>, forward: &Forward) -> u64 {
+    let hash = match &forward.target {
+        Target::Weighted(weighted) if weighted.by_hash => key(call, forward).key,
+        _ => None,
+    };
+    hash.unwrap_or_else(|| call.worker.random())
 }
 
 /// `x-envoy-hedge-on-per-try-timeout` overrides the route.

@@ -3,6 +3,7 @@
 use super::attempt::{Attempt, alarm_refusal};
 use super::call::{Call, Ended};
 use super::forward::Journey;
+use super::load;
 use super::respond::{self, Responder};
 use crate::clock;
 use crate::http::body::{CopyError, Source, Transfer};
@@ -47,6 +48,10 @@ pub(super) async fn stream_back(
     }
     if journey.levels.choice.host.include_attempt_count_in_response {
         call.response.set(b"x-envoy-attempt-count", call.info.attempts.to_string().as_bytes());
+    }
+    load::tell(call);
+    for cookie in &journey.cookies {
+        call.response.push(b"set-cookie", cookie);
     }
     if let (true, Responder::H1 { keep_alive, .. }) = (call.upgrade, &mut call.responder) {
         // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted.

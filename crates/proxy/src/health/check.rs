@@ -9,9 +9,9 @@ use engine::resilience::health::{Checked, Failure, Outcome};
 use model::Address;
 use model::cluster::Cluster;
 use model::endpoint::{Endpoint, Locality};
-use model::health::{ActiveHealth, HealthCheck, Probe};
+use model::health::{ActiveHealth, HealthCheck, News, Probe};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// What is checked, and who wants to know.
 pub(super) struct Subject {
@@ -23,6 +23,8 @@ pub(super) struct Subject {
     pub(super) stats: Arc<HealthStats>,
     pub(super) registry: Arc<Registry>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
+    /// Told when the endpoint itself said that it is not well.
+    pub(super) said_unwell: Arc<Notify>,
 }
 
 impl Subject {
@@ -45,8 +47,8 @@ pub(super) async fn run(subject: Subject, known: ActiveHealth) {
     let mut checked = Checked::new(known);
     let mut connection = None;
     tokio::time::sleep(config.intervals.initial_jitter.mul_f64(fastrand::f64())).await;
+    let mut outcome = attempt(&subject, &config, &mut connection).await;
     loop {
-        let outcome = attempt(&subject, &config, &mut connection).await;
         let before = checked.health();
         let verdict = checked.note(&config, outcome);
         for event in &verdict.events {
@@ -54,11 +56,19 @@ pub(super) async fn run(subject: Subject, known: ActiveHealth) {
         }
         if checked.health() != before {
             let (cluster, address) = (subject.cluster.name.clone(), subject.address.clone());
-            if subject.reports.send(Report { cluster, address, health: checked.health() }).is_err() {
+            if subject.reports.send(Report { cluster, address, news: News::Checked(checked.health()) }).is_err() {
                 return;
             }
         }
-        tokio::time::sleep(verdict.wait(&config.intervals, subject.has_traffic(), fastrand::f64)).await;
+        let wait = verdict.wait(&config.intervals, subject.has_traffic(), fastrand::f64);
+        outcome = tokio::select! {
+            () = subject.said_unwell.notified() => {
+                subject.stats.health_check_failure.inc();
+                subject.stats.health_check_passive_failure.inc();
+                Outcome::Failed(Failure::Passive)
+            }
+            () = tokio::time::sleep(wait) => attempt(&subject, &config, &mut connection).await,
+        };
     }
 }
 

@@ -82,6 +82,7 @@ fn failed(failure: Failure, first: Option<bool>) -> Value {
 fn failure_type(failure: Failure) -> &'static str {
     match failure {
         Failure::Answer(_) | Failure::Retriable(_) => "ACTIVE",
+        Failure::Passive => "PASSIVE",
         Failure::Network => "NETWORK",
         Failure::Timeout => "NETWORK_TIMEOUT",
     }

@@ -78,7 +78,7 @@ fn request(subject: &Subject, probe: &HttpProbe) -> Option<Request<Full<Bytes>>>
 /// Applies configured edits; there is no downstream that operators could speak of.
 pub(super) fn edit(head: &mut Head, edits: &Edits) {
     let none = Head::default();
-    let info = StreamInfo { start_unix_micros: crate::telemetry::unix_micros(), ..StreamInfo::default() };
+    let info = StreamInfo { start_unix_micros: crate::clock::unix_micros(), ..StreamInfo::default() };
     let facts = ConnectionFacts {
         id: 0,
         peer: None,

@@ -13,20 +13,13 @@ use crate::tls::prepare::Transports;
 use check::Subject;
 use model::cluster::Cluster;
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, Locality, LocalityEndpoints};
-use model::health::{ActiveHealth, HealthTable};
+pub use model::health::Report;
+use model::health::{ActiveHealth, HealthTable, News};
 use model::{Address, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-
-/// What a check changed.
-#[derive(Debug)]
-pub struct Report {
-    pub cluster: Arc<str>,
-    pub address: Address,
-    pub health: ActiveHealth,
-}
 
 /// What a report leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +48,7 @@ pub struct Health {
 struct Running {
     cluster: u64,
     endpoint: Arc<Endpoint>,
+    said_unwell: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -75,6 +69,11 @@ impl Health {
             table: Arc::default(),
             settled: BTreeMap::new(),
         }
+    }
+
+    /// Where workers say what they heard.
+    pub fn reports(&self) -> mpsc::UnboundedSender<Report> {
+        self.reports.clone()
     }
 
     pub fn table(&self) -> &Arc<HealthTable> {
@@ -135,14 +134,23 @@ impl Health {
             stats,
             registry: self.registry.clone(),
             reports: self.reports.clone(),
+            said_unwell: Arc::default(),
         };
+        let said_unwell = subject.said_unwell.clone();
         let task = tokio::spawn(check::run(subject, health));
-        self.running.insert(key, Running { cluster: cluster.hash, endpoint: endpoint.clone(), task });
+        self.running.insert(key, Running { cluster: cluster.hash, endpoint: endpoint.clone(), said_unwell, task });
     }
 
     /// Takes over a report.
     pub fn note(&mut self, report: Report) -> Effect {
-        let Report { cluster, address, mut health } = report;
+        let Report { cluster, address, news } = report;
+        let News::Checked(mut health) = news else {
+            // Its task knows best what follows.
+            if let Some(running) = self.running.get(&(cluster, address)) {
+                running.said_unwell.notify_one();
+            }
+            return Effect::Nothing;
+        };
         let table = Arc::make_mut(&mut self.table);
         let Some(endpoints) = table.get_mut(&cluster) else { return Effect::Nothing };
         let endpoints = Arc::make_mut(endpoints);
@@ -301,7 +309,7 @@ mod tests {
         let report = |port: u16, failed: bool| Report {
             cluster: "up".into(),
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
-            health: ActiveHealth { failed, ..ActiveHealth::default() },
+            news: News::Checked(ActiveHealth { failed, ..ActiveHealth::default() }),
         };
         assert_eq!(health.note(report(1, false)), Effect::Health);
         assert_eq!(health.note(report(2, false)), Effect::Health);

@@ -2,6 +2,7 @@
 
 use super::drain::Drain;
 use super::filters::FilterState;
+use super::guard::{GuardService, Guards};
 use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
 use super::worker::{Slot, Worker};
 use crate::telemetry::AccessLogger;
@@ -13,12 +14,13 @@ use model::Snapshot;
 use model::access_log::AccessLog;
 use model::cluster::Discovery;
 use model::endpoint::Assignment;
-use model::health::HealthTable;
+use model::health::{HealthTable, Report};
 use model::http::{HttpManager, RouteSource};
 use model::listener::{FilterChain, Listener, NetworkFilter};
 
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// What the main thread hands to every worker.
 #[derive(Clone)]
@@ -26,6 +28,10 @@ pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub transports: Arc<Transports>,
     pub health: Arc<HealthTable>,
+    /// Where to say what endpoints say of their health.
+    pub reports: Option<mpsc::UnboundedSender<Report>>,
+    /// What workers share of network filters.
+    pub guards: Arc<Guards>,
 }
 
 /// A listener that needs sockets, or lost them.
@@ -38,6 +44,8 @@ impl Worker {
     /// Adopts `update`; returns the listeners whose sockets must be opened or closed.
     pub fn adopt(&self, update: &Update) -> Vec<Change> {
         self.adopt_clusters(update);
+        self.zone.replace(update.snapshot.zone.clone());
+        self.tell_peers();
         for (name, table) in &update.snapshot.routes {
             self.routes_named(name, table);
         }
@@ -76,6 +84,7 @@ impl Worker {
             if let Some(assignment) = assignment(snapshot, &cluster.config) {
                 cluster.assign(&assignment);
                 cluster.set_health(update.health.get(name));
+                cluster.set_reports(update.reports.clone());
             }
         }
     }
@@ -151,6 +160,7 @@ impl Worker {
             let transport = transport(update, config, index);
             Rc::new(ChainService {
                 chain: chain.clone(),
+                guards: self.guards(config, index, update),
                 transport: transport.into(),
                 kind: self.kind(chain, update, &drain, !config.bypass_overload),
             })
@@ -161,6 +171,13 @@ impl Worker {
             config: config.clone(),
             drain,
         }
+    }
+
+    fn guards(&self, listener: &Listener, index: usize, update: &Update) -> Vec<GuardService> {
+        let chain = listener.chains.iter().chain(&listener.default_chain).nth(index);
+        let place = format!("{} {index}", listener.name);
+        let all = chain.iter().flat_map(|chain| &chain.guards);
+        all.map(|guard| GuardService::new(guard, &place, &update.guards, &self.registry)).collect()
     }
 
     fn kind(&self, chain: &FilterChain, update: &Update, drain: &Rc<Drain>, sheds: bool) -> ServiceKind {

@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod drain;
 pub mod filters;
 pub mod groups;
+pub mod guard;
 pub mod service;
 pub mod shed;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use super::drain::Drain;
 use super::filters::FilterState;
+use super::guard::GuardService;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::{AccessLogger, HttpStats, ListenerStats};
 use crate::tls::ServerTransport;
@@ -24,6 +25,7 @@ pub struct ChainService {
     pub chain: Arc<FilterChain>,
     /// Replaced when secrets change; connections keep what they began with.
     pub transport: RefCell<ServerTransport>,
+    pub guards: Vec<GuardService>,
     pub kind: ServiceKind,
 }
 

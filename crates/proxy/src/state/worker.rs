@@ -9,6 +9,7 @@ use crate::upstream::Cluster;
 use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
+use model::snapshot::OwnZone;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,6 +37,7 @@ pub struct Worker {
     /// Told when `shed` changes.
     pub shed_changed: Notify,
     next_connection: Cell<u64>,
+    pub(super) zone: RefCell<Option<Arc<OwnZone>>>,
     date: RefCell<(u64, String)>,
 }
 
@@ -60,6 +62,7 @@ impl Worker {
             shed: RefCell::default(),
             shed_changed: Notify::new(),
             next_connection: Cell::new(index as u64),
+            zone: RefCell::default(),
             date: RefCell::default(),
         }
     }
@@ -158,11 +161,30 @@ impl Worker {
         }
     }
 
-    /// Housekeeping: ejected hosts return, idle connections close, drained listeners are forgotten.
+    /// Failing hosts are left out, and ejected ones return, in clusters whose interval is over.
+    pub fn detect_outliers(&self) {
+        for cluster in self.clusters.borrow().values() {
+            cluster.detect_outliers();
+        }
+    }
+
+    /// Tells every cluster how many proxies like this one there are, and where.
+    pub(super) fn tell_peers(&self) {
+        let zone = self.zone.borrow();
+        let Some(zone) = zone.as_deref() else { return };
+        let clusters = self.clusters.borrow();
+        let peers = clusters.get(&zone.cluster).map(|cluster| Rc::new(cluster.as_peers(&zone.locality)));
+        for (_, cluster) in clusters.iter().filter(|(name, _)| **name != zone.cluster) {
+            cluster.set_peers(peers.as_ref());
+        }
+    }
+
+    /// Housekeeping: idle connections close, drained listeners are forgotten.
     pub fn tick(&self, now: Instant) {
         for cluster in self.clusters.borrow().values() {
             cluster.tick(now);
         }
+        self.tell_peers();
         self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
     }
 

@@ -3,11 +3,12 @@
 use super::tunnel::{self, End, Ending};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
-use crate::upstream::{Bound, Cluster, Host, connect, exchange};
+use crate::upstream::{Bound, Cluster, Host, Want, connect, exchange};
 use engine::Head;
 use engine::format::Context;
 use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
+use engine::route::hash;
 use model::Refusal;
 use model::listener::{TcpProxy, TcpTarget};
 use std::cell::Cell;
@@ -20,7 +21,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
     let started = Instant::now();
-    let start_unix_micros = crate::telemetry::unix_micros();
+    let start_unix_micros = crate::clock::unix_micros();
     let mut info = StreamInfo { remote: facts.direct_remote, start_unix_micros, raw: true, ..StreamInfo::default() };
     if let Err(refusal) = relay(worker, service, facts, io, &mut info).await {
         info.refusal = Some(refusal);
@@ -131,19 +132,21 @@ async fn connect_somewhere(
 ) -> Result<(Rc<Host>, connect::Connected), Refusal> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut last = Refusal::NoHealthyUpstream;
+    let hash = info.remote.filter(|_| config.hash_source_ip).map(|remote| hash::source_ip(remote.ip()));
     let mut back_off = config.connect_back_off.map(|(base, longest)| kit::Backoff::new(base, longest));
     for attempt in 0..config.max_connect_attempts.max(1) {
         if let Some(back_off) = back_off.as_mut().filter(|_| attempt > 0) {
             tokio::time::sleep(back_off.next(fastrand::f64())).await;
         }
         let bound = Bound { original: facts.original, request: None };
-        let host = cluster.choose(&tried, 3, bound)?;
+        let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
+        let (host, _) = cluster.choose(Want { hash, attempts: 2, ..Want::default() }, bound, unwanted)?;
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
         exchange::limits(cluster, &host, 0).map_err(|error| error.refusal)?;
         match connect::connect(cluster, &host, &[], "", exchange::origin(cluster, facts)).await {
             Ok(connected) => {
-                cluster.note(&host, Sign::ConnectOk);
+                cluster.note(&host, Sign::ConnectOkFinal);
                 return Ok((host, connected));
             }
             Err(error) => {

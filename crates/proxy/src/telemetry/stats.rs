@@ -86,9 +86,27 @@ group! {
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
             upstream_rq_pending_overflow, upstream_rq_cancelled, upstream_internal_redirect_succeeded_total,
             upstream_internal_redirect_failed_total, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
-            outlier_detection_ejections_enforced_total, update_success, original_dst_host_invalid,
-            upstream_cx_max_duration_reached;
-        gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, outlier_detection_ejections_active;
+            lb_subsets_selected, lb_subsets_fallback, lb_subsets_fallback_panic, lb_zone_routing_all_directly,
+            lb_zone_routing_sampled, lb_zone_routing_cross_zone, lb_zone_no_capacity_left, lb_zone_cluster_too_small,
+            lb_local_cluster_not_ok, lb_recalculate_zone_structures,
+            outlier_detection_ejections_total, outlier_detection_ejections_overflow,
+            outlier_detection_ejections_consecutive_5xx, outlier_detection_ejections_success_rate,
+            outlier_detection_ejections_enforced_total,
+            outlier_detection_ejections_detected_consecutive_5xx, outlier_detection_ejections_enforced_consecutive_5xx,
+            outlier_detection_ejections_detected_consecutive_gateway_failure,
+            outlier_detection_ejections_enforced_consecutive_gateway_failure,
+            outlier_detection_ejections_detected_consecutive_local_origin_failure,
+            outlier_detection_ejections_enforced_consecutive_local_origin_failure,
+            outlier_detection_ejections_detected_success_rate, outlier_detection_ejections_enforced_success_rate,
+            outlier_detection_ejections_detected_local_origin_success_rate,
+            outlier_detection_ejections_enforced_local_origin_success_rate,
+            outlier_detection_ejections_detected_failure_percentage,
+            outlier_detection_ejections_enforced_failure_percentage,
+            outlier_detection_ejections_detected_local_origin_failure_percentage,
+            outlier_detection_ejections_enforced_local_origin_failure_percentage,
+            update_success, original_dst_host_invalid, upstream_cx_max_duration_reached;
+        gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, membership_degraded,
+            lb_subsets_active, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
     }
 }
@@ -109,6 +127,15 @@ group! {
         counters: health_check_attempt, health_check_success, health_check_failure, health_check_passive_failure,
             health_check_network_failure, health_check_verify_cluster;
         gauges: health_check_healthy, health_check_degraded;
+        histograms:
+    }
+}
+
+group! {
+    /// `connection_limit.<stat_prefix>.` and `local_rate_limit.<stat_prefix>.`
+    GuardStats {
+        counters: limited_connections, rate_limited;
+        gauges: active_connections;
         histograms:
     }
 }
@@ -157,6 +184,8 @@ pub enum Owner {
         kind: &'static str,
         name: Arc<str>,
     },
+    /// A network filter of this kind, with its prefix.
+    Guard(&'static str, Arc<str>),
 }
 
 /// All groups of all workers. Locked when configuration changes and when somebody reads, never per request.
@@ -245,6 +274,7 @@ impl Owner {
             Owner::Listener(owner) => ("listener", owner.replace(':', "_")),
             Owner::Http(owner) => ("http", owner.to_string()),
             Owner::Tcp(owner) => ("tcp", owner.to_string()),
+            Owner::Guard(kind, owner) => (*kind, owner.to_string()),
             Owner::Cluster(owner) => ("cluster", owner.to_string()),
             Owner::Group { host, kind, name } => ("vhost", format!("{host}.{kind}.{name}")),
         };

@@ -1,22 +1,27 @@
 //! A cluster as one worker sees it: hosts, balancer, limits.
 
 use super::host::Host;
+use super::hosts::HostList;
 use super::passing::{Bound, Passing};
 use crate::clock;
 use crate::telemetry::ClusterStats;
 use crate::tls::ClientTransport;
-use engine::balance::{Hosts, Pick, Picker, Record};
+use engine::balance::zones::{Peers, Step, Unrouted};
+use engine::balance::{
+    self, Availability, Balancer, Ending, Hosts, Layout, Learned, Notes, Outcome, Pick, Rules, SubsetStep,
+};
 use engine::resilience::budget::Budget;
-use engine::resilience::outlier::{self, Sign};
 use model::Refusal;
+use model::balance::{Metadata, Policy};
 use model::cluster::Discovery;
-use model::endpoint::{Assignment, Endpoint, EndpointTarget};
-use model::health::ActiveHealth;
+use model::endpoint::{Assignment, Endpoint};
+use model::health::{ActiveHealth, News, Report};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 pub struct Cluster {
     pub config: Arc<model::cluster::Cluster>,
@@ -25,10 +30,16 @@ pub struct Cluster {
     pub stats: Arc<ClusterStats>,
     /// Index 0 is the cluster's own transport, then one per `tls_matches` entry.
     transports: RefCell<Arc<Vec<ClientTransport>>>,
+    /// What the hosts come from.
+    assignment: RefCell<Option<Arc<Assignment>>>,
     hosts: RefCell<Rc<HostList>>,
-    picker: RefCell<Picker>,
+    balancer: RefCell<Balancer>,
+    learned: Rc<Learned>,
+    /// The proxies that are like this one, for zone-aware balancing.
+    peers: RefCell<Option<Rc<Peers>>>,
     random: RefCell<fastrand::Rng>,
     started: Instant,
+    pub(super) next_detection: Cell<Duration>,
     /// By priority, as are retries.
     pub active_requests: [Cell<u32>; 2],
     pub active_retries: [Cell<u32>; 2],
@@ -36,42 +47,23 @@ pub struct Cluster {
     pub connecting: Cell<u32>,
     /// Hosts of ORIGINAL_DST clusters, made when they are first wanted.
     passing: Passing,
+    /// Where to say what endpoints say of their health.
+    reports: RefCell<Option<mpsc::UnboundedSender<Report>>>,
     /// Connections begin with a PROXY protocol header and belong to one client each.
     pub speaks_for_clients: bool,
 }
 
-/// All hosts, and those that may be picked now.
+/// What a request wants of its host.
 #[derive(Default)]
-pub struct HostList {
-    pub all: Vec<Rc<Host>>,
-    eligible: Vec<Rc<Host>>,
-}
-
-impl Hosts for HostList {
-    fn len(&self) -> usize {
-        self.eligible.len()
-    }
-
-    fn weight(&self, host: usize) -> u32 {
-        self.eligible[host].endpoint.weight
-    }
-
-    fn active(&self, host: usize) -> u32 {
-        self.eligible[host].active.get()
-    }
-
-    fn record(&self, host: usize) -> &Record {
-        &self.eligible[host].record
-    }
-
-    fn healthy_since(&self, _: usize) -> Duration {
-        Duration::ZERO
-    }
-
-    fn key(&self, host: usize, use_hostname: bool) -> &str {
-        let host = &self.eligible[host];
-        if use_hostname { &host.endpoint.hostname } else { &host.name }
-    }
+pub struct Want<'a> {
+    /// For hashing balancers.
+    pub hash: Option<u64>,
+    /// The route's `metadata_match`.
+    pub subset: &'a Metadata,
+    /// How often another host is picked, if the first is not wanted.
+    pub attempts: u32,
+    /// Priorities that earlier attempts used (`previous_priorities`).
+    pub tried_priorities: Option<&'a mut Vec<u32>>,
 }
 
 impl Cluster {
@@ -82,23 +74,32 @@ impl Cluster {
         seed: u64,
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut pick = Pick { now: Duration::ZERO, random: &mut random, hash: None, again: 0 };
-        let picker = Picker::new(&config.policy, &HostList::default(), &mut pick);
+        let learned: Rc<Learned> = Rc::default();
+        let rules = rules(&config, &learned, None);
+        let mut pick = Pick::any(Duration::ZERO, &mut random);
+        let balancer =
+            Balancer::new(&rules, config.subsets.as_ref(), &Layout::default(), &HostList::default(), &mut pick);
+        let next_detection = config.outlier.as_ref().map(|outlier| outlier.interval).unwrap_or_default();
         Cluster {
             speaks_for_clients: config.speaks_for_clients(),
             name: Rc::from(&*config.name),
             config,
             stats,
             transports: RefCell::new(transports),
+            assignment: RefCell::default(),
             hosts: RefCell::default(),
-            picker: RefCell::new(picker),
+            balancer: RefCell::new(balancer),
+            learned,
+            peers: RefCell::default(),
             random: RefCell::new(random),
             started: Instant::now(),
+            next_detection: Cell::new(next_detection),
             active_requests: Default::default(),
             active_retries: Default::default(),
             retry_budget: RefCell::default(),
             connecting: Cell::new(0),
             passing: Passing::default(),
+            reports: RefCell::default(),
         }
     }
 
@@ -106,42 +107,39 @@ impl Cluster {
         self.hosts.borrow().clone()
     }
 
+    /// The cluster's clock.
+    pub(super) fn now(&self) -> Duration {
+        clock::since(self.started)
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub(super) fn random_unit(&self) -> f64 {
+        self.random.borrow_mut().f64()
+    }
+
     /// Takes over a new list of endpoints; known ones keep their connections and records.
-    pub fn assign(&self, assignment: &Assignment) {
-        let old = self.hosts();
-        let mut all: Vec<Rc<Host>> = Vec::new();
-        for (endpoint, address) in addresses(assignment) {
-            // The one endpoint of a LOGICAL_DNS cluster stays itself wherever it moves, and keeps its connections.
-            let logical = matches!(self.config.discovery, Discovery::LogicalDns { .. });
-            let known = old.all.iter().find(|host| logical || host.address == address);
-            match known {
-                Some(host) if *host.endpoint == *endpoint => all.push(host.clone()),
-                Some(host) => all.push(Rc::new(successor(host, endpoint, address))),
-                None => all.push(Rc::new(Host::new(endpoint, address))),
-            }
+    pub fn assign(&self, assignment: &Arc<Assignment>) {
+        if self.assignment.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, assignment)) {
+            return;
         }
-        for host in &old.all {
-            if !host.gone.get() && !all.iter().any(|kept| kept.address == host.address) {
-                host.retire();
-            }
-        }
+        *self.assignment.borrow_mut() = Some(assignment.clone());
+        let list = HostList::new(assignment, &self.hosts(), &self.config);
         self.stats.membership_change.inc();
-        self.publish(all, assignment);
-    }
-
-    fn publish(&self, all: Vec<Rc<Host>>, assignment: &Assignment) {
-        self.stats.membership_total.set(all.len() as u64);
-        let preferred = best_priority(&all, assignment);
-        let list = HostList { eligible: self.eligible(&preferred), all };
-        self.stats.membership_healthy.set(list.all.iter().filter(|host| host.usable()).count() as u64);
-        self.adopt(list);
-    }
-
-    fn adopt(&self, list: HostList) {
-        let random = &mut *self.random.borrow_mut();
-        let mut pick = Pick { now: self.started.elapsed(), random, hash: None, again: 0 };
-        *self.picker.borrow_mut() = Picker::new(&self.config.policy, &list, &mut pick);
         *self.hosts.borrow_mut() = Rc::new(list);
+        self.refresh_eligible();
+    }
+
+    /// The proxies that are like this one, or their health, changed.
+    pub fn set_peers(&self, peers: Option<&Rc<Peers>>) {
+        if self.peers.borrow().as_deref() != peers.map(|peers| &**peers) {
+            *self.peers.borrow_mut() = peers.cloned();
+            self.rebuild();
+        }
+    }
+
+    /// This cluster's hosts as the proxies that are like this one, which is in `own`.
+    pub fn as_peers(&self, own: &model::endpoint::Locality) -> Peers {
+        self.hosts().peers(own, self.config.panic_threshold.round() as u32)
     }
 
     /// Takes over what active health checks found; an endpoint they do not know yet must not be used.
@@ -165,40 +163,78 @@ impl Cluster {
         }
     }
 
-    /// Usable hosts, or all when too few are usable to carry the load (panic).
-    fn eligible(&self, hosts: &[Rc<Host>]) -> Vec<Rc<Host>> {
-        let ignore_new = self.config.ignore_new_hosts_until_first_check;
-        let counted = hosts.iter().filter(|host| !(ignore_new && host.checked.get().pending));
-        let hosts: &[Rc<Host>] = &counted.cloned().collect::<Vec<_>>();
-        let usable: Vec<Rc<Host>> = hosts.iter().filter(|host| host.usable()).cloned().collect();
-        let share = usable.len() as f64 * 100.0;
-        if usable.len() < hosts.len() && share < self.config.panic_threshold * hosts.len() as f64 {
-            self.stats.lb_healthy_panic.inc();
-            return hosts.iter().filter(|host| host.endpoint.health.usable() || usable.is_empty()).cloned().collect();
+    pub fn set_reports(&self, reports: Option<mpsc::UnboundedSender<Report>>) {
+        if self.config.health_check.is_some() {
+            *self.reports.borrow_mut() = reports;
         }
-        usable
     }
 
-    fn refresh_eligible(&self) {
-        let current = self.hosts();
-        let list = HostList { eligible: self.eligible(&current.all), all: current.all.clone() };
-        self.stats.membership_healthy.set(list.all.iter().filter(|host| host.usable()).count() as u64);
-        self.adopt(list);
+    /// Heeds what a response says of the endpoint's health, where checks can find it well again.
+    pub fn heed(&self, host: &Host, response: &engine::Head) {
+        if self.config.health_check.is_none() || response.get(b"x-envoy-immediate-health-check-fail").is_none() {
+            return;
+        }
+        if let Some(reports) = &*self.reports.borrow() {
+            let (cluster, address) = (self.config.name.clone(), host.address.clone());
+            // Nobody listens any more when the process ends.
+            let _ = reports.send(Report { cluster, address, news: News::SaidUnwell });
+        }
+    }
+
+    /// The health of hosts changed.
+    pub fn refresh_eligible(&self) {
+        let (mut healthy, mut degraded) = (0, 0);
+        let hosts = self.hosts();
+        for host in &hosts.all {
+            let availability = host.availability();
+            healthy += u64::from(availability == Availability::Healthy);
+            degraded += u64::from(availability == Availability::Degraded);
+            let since = host.healthy_since.get();
+            host.healthy_since.set((availability == Availability::Healthy).then(|| since.unwrap_or(self.now())));
+        }
+        self.stats.membership_total.set(hosts.all.len() as u64);
+        self.stats.membership_healthy.set(healthy);
+        self.stats.membership_degraded.set(degraded);
+        self.rebuild();
+    }
+
+    fn rebuild(&self) {
+        let hosts = self.hosts();
+        let random = &mut *self.random.borrow_mut();
+        let peers = self.peers.borrow();
+        let rules = rules(&self.config, &self.learned, peers.as_deref());
+        let mut pick = Pick::any(self.now(), random);
+        let balancer = Balancer::new(&rules, self.config.subsets.as_ref(), &hosts.layout, &*hosts, &mut pick);
+        self.stats.lb_subsets_active.set(balancer.subsets() as u64);
+        if peers.is_some() {
+            self.stats.lb_recalculate_zone_structures.inc();
+        }
+        match balancer.unrouted() {
+            Some(Unrouted::PeersNotOk) => self.stats.lb_local_cluster_not_ok.inc(),
+            Some(Unrouted::TooSmall) => self.stats.lb_zone_cluster_too_small.inc(),
+            Some(Unrouted::OneZone) | None => {}
+        }
+        *self.balancer.borrow_mut() = balancer;
     }
 
     /// The host of a request to this cluster: the one it was going to where the cluster leaves that to it, else a
-    /// picked one.
-    pub fn choose(&self, tried: &[Rc<Host>], attempts: u32, bound: Bound<'_>) -> Result<Rc<Host>, Refusal> {
+    /// picked one, with its priority.
+    pub fn choose(
+        &self,
+        want: Want<'_>,
+        bound: Bound<'_>,
+        unwanted: impl Fn(&Rc<Host>) -> bool,
+    ) -> Result<(Rc<Host>, u32), Refusal> {
         match &self.config.discovery {
             Discovery::OriginalDst(config) => {
                 let host = self.passing.host(config, &bound);
-                host.map_err(|wrong| {
+                host.map(|host| (host, 0)).map_err(|wrong| {
                     self.stats.original_dst_host_invalid.add(u64::from(wrong));
                     self.stats.upstream_cx_none_healthy.inc();
                     Refusal::NoHealthyUpstream
                 })
             }
-            _ => self.pick(tried, attempts),
+            _ => self.pick_for(want, unwanted),
         }
     }
 
@@ -214,29 +250,95 @@ impl Cluster {
         engine::balance::spill::availability(usable, hosts.all.len(), 140)
     }
 
-    /// The next host, avoiding those in `tried` for up to `attempts` picks.
+    /// The next host, avoiding those in `tried` for up to `attempts` more picks.
     pub fn pick(&self, tried: &[Rc<Host>], attempts: u32) -> Result<Rc<Host>, Refusal> {
+        let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
+        self.pick_for(Want { attempts, ..Want::default() }, unwanted).map(|(host, _)| host)
+    }
+
+    /// The next host and its priority; an `unwanted` one only when no more picks are left.
+    pub fn pick_for(
+        &self,
+        mut want: Want<'_>,
+        unwanted: impl Fn(&Rc<Host>) -> bool,
+    ) -> Result<(Rc<Host>, u32), Refusal> {
         let hosts = self.hosts();
-        let mut picker = self.picker.borrow_mut();
+        let mut balancer = self.balancer.borrow_mut();
         let random = &mut *self.random.borrow_mut();
-        let mut pick = Pick { now: clock::since(self.started), random, hash: None, again: 0 };
-        let mut draw = || picker.pick(&*hosts, &mut pick).map(|index| hosts.eligible[index].clone());
-        let Some(mut host) = draw() else {
+        let now = self.now();
+        let mut found = None;
+        for again in 0..=want.attempts {
+            let tried = want.tried_priorities.as_deref_mut();
+            let mut pick = Pick { hash: want.hash, again, subset: want.subset, tried, ..Pick::any(now, random) };
+            found = balancer.pick(&*hosts, &mut pick);
+            self.count(pick.notes);
+            if found.is_none_or(|host| !unwanted(&hosts.all[host])) {
+                break;
+            }
+        }
+        let Some(mut host) = found else {
             self.stats.upstream_cx_none_healthy.inc();
             return Err(Refusal::NoHealthyUpstream);
         };
-        if tried.is_empty() {
-            return Ok(host);
+        if unwanted(&hosts.all[host]) && want.subset.is_empty() && !self.config.policy.is_hashing() {
+            // The draws were unlucky: any other as good.
+            let as_good = |other: &usize| {
+                hosts.place(*other) == hosts.place(host)
+                    && hosts.availability(*other) == hosts.availability(host)
+                    && !unwanted(&hosts.all[*other])
+            };
+            host = (0..hosts.len()).find(as_good).unwrap_or(host);
         }
-        for _ in 1..attempts.max(1) {
-            if !tried.iter().any(|other| Rc::ptr_eq(other, &host)) {
-                return Ok(host);
+        Ok((hosts.all[host].clone(), hosts.priority(host)))
+    }
+
+    fn count(&self, notes: Notes) {
+        let stats = &self.stats;
+        if notes.panic {
+            stats.lb_healthy_panic.inc();
+        }
+        match notes.zone {
+            Step::None => {}
+            Step::PeersNotOk => stats.lb_local_cluster_not_ok.inc(),
+            Step::AllDirectly => stats.lb_zone_routing_all_directly.inc(),
+            Step::Sampled => stats.lb_zone_routing_sampled.inc(),
+            Step::CrossZone => stats.lb_zone_routing_cross_zone.inc(),
+            Step::NoCapacityLeft => {
+                stats.lb_zone_routing_cross_zone.inc();
+                stats.lb_zone_no_capacity_left.inc();
             }
-            host = draw().unwrap_or(host);
         }
-        // The draws were unlucky: any host not tried yet, else the last one drawn.
-        let untried = hosts.eligible.iter().find(|host| !tried.iter().any(|other| Rc::ptr_eq(other, host)));
-        Ok(untried.cloned().unwrap_or(host))
+        match notes.subset {
+            SubsetStep::None => {}
+            SubsetStep::Selected => stats.lb_subsets_selected.inc(),
+            SubsetStep::FellBack => stats.lb_subsets_fallback.inc(),
+            SubsetStep::FellBackInPanic => stats.lb_subsets_fallback_panic.inc(),
+        }
+    }
+
+    /// Hosts are asked how loaded they are: by our own policy, inside a mesh.
+    pub fn asks_load(&self) -> bool {
+        let tls = self.config.tls.is_some() || !self.config.tls_matches.is_empty();
+        tls && self.config.policy == Policy::Adaptive
+    }
+
+    /// A request was sent to `host`.
+    pub fn sent(&self, host: &Host) {
+        self.begin_probe(host);
+        if self.config.policy.wants_outcomes() {
+            balance::started(&self.config.policy, &host.record, self.now());
+        }
+    }
+
+    /// Its answer came, or will not come.
+    pub fn answered(&self, host: &Host, outcome: &Outcome) {
+        if outcome.ending == Ending::Abandoned {
+            self.end_probe(host);
+        }
+        if self.config.policy.wants_outcomes() {
+            let active = host.active.get().saturating_sub(1);
+            balance::finished(&self.config.policy, &self.learned, &host.record, active, outcome, self.now());
+        }
     }
 
     /// A new request pays into the retry budget.
@@ -248,51 +350,16 @@ impl Cluster {
         self.retry_budget.borrow_mut().withdraw(self.started.elapsed())
     }
 
-    /// Records what a request said about `host`; ejects it when it keeps failing.
-    pub fn note(&self, host: &Rc<Host>, sign: Sign) {
-        let bad = !matches!(sign, Sign::ConnectOk) && !matches!(sign, Sign::Status(status) if status < 500);
-        if bad {
-            host.errors.set(host.errors.get() + 1);
-        }
-        let Some(config) = &self.config.outlier else { return };
-        let eject = host.outlier.borrow_mut().note(config, sign);
-        if !eject || host.outlier.borrow().is_ejected() {
-            return;
-        }
-        let hosts = self.hosts();
-        let ejected = hosts.all.iter().filter(|host| host.outlier.borrow().is_ejected()).count();
-        if outlier::may_eject(config, ejected, hosts.all.len()) {
-            host.outlier.borrow_mut().eject(config, self.started.elapsed());
-            self.stats.outlier_detection_ejections_enforced_total.inc();
-            self.stats.outlier_detection_ejections_active.inc();
-            self.refresh_eligible();
-        }
-    }
-
-    /// Lets ejected hosts return and closes idle connections.
+    /// Closes idle connections.
     pub fn tick(&self, now: Instant) {
         if let Discovery::OriginalDst(config) = &self.config.discovery {
             self.passing.tick(now, config.cleanup, self.config.idle_timeout);
             return;
         }
-        let hosts = self.hosts();
-        let mut changed = false;
-        for host in &hosts.all {
-            if self.config.outlier.is_some() && host.outlier.borrow_mut().tick(self.started.elapsed()) {
-                self.stats.outlier_detection_ejections_active.dec();
-                changed = true;
-            }
+        for host in &self.hosts().all {
             let closed = host.sweep(now, self.config.idle_timeout);
             self.stats.upstream_cx_idle_timeout.add(closed as u64);
         }
-        if changed {
-            self.refresh_eligible();
-        }
-    }
-
-    /// How often `tick` wants to be called.
-    pub fn interval(&self) -> Duration {
-        self.config.outlier.as_ref().map_or(Duration::from_secs(1), |outlier| outlier.interval)
     }
 
     /// The transport for `endpoint`: the first match its metadata satisfies.
@@ -317,40 +384,12 @@ impl Cluster {
     }
 }
 
-/// A host whose endpoint changed in weight, health or metadata.
-fn successor(old: &Rc<Host>, endpoint: Arc<Endpoint>, address: model::Address) -> Host {
-    let host = Host { connections: old.connections.clone(), ..Host::new(endpoint, address) };
-    *host.outlier.borrow_mut() = old.outlier.borrow().clone();
-    host.active.set(old.active.get());
-    host.idle.swap(&old.idle);
-    host.h2.swap(&old.h2);
-    host.requests.set(old.requests.get());
-    host.errors.set(old.errors.get());
-    old.gone.set(true);
-    host
-}
-
-fn addresses(assignment: &Assignment) -> Vec<(Arc<Endpoint>, model::Address)> {
-    let resolved = |endpoint: &Arc<Endpoint>| match &endpoint.target {
-        EndpointTarget::Address(address) => Some((endpoint.clone(), address.clone())),
-        EndpointTarget::Name(_) => None,
-    };
-    assignment.endpoints().filter_map(resolved).collect()
-}
-
-/// The hosts of the first priority that has a usable one.
-fn best_priority(all: &[Rc<Host>], assignment: &Assignment) -> Vec<Rc<Host>> {
-    let mut priorities: Vec<u32> = assignment.localities.iter().map(|locality| locality.priority).collect();
-    priorities.sort_unstable();
-    priorities.dedup();
-    let at = |priority: u32| -> Vec<Rc<Host>> {
-        let endpoints =
-            || assignment.localities.iter().filter(|l| l.priority == priority).flat_map(|l| l.endpoints.iter());
-        all.iter().filter(|host| endpoints().any(|endpoint| *endpoint == host.endpoint)).cloned().collect()
-    };
-    priorities
-        .iter()
-        .map(|&priority| at(priority))
-        .find(|hosts| hosts.iter().any(|host| host.usable()))
-        .unwrap_or_else(|| all.to_vec())
+fn rules<'a>(config: &'a model::cluster::Cluster, learned: &'a Rc<Learned>, peers: Option<&'a Peers>) -> Rules<'a> {
+    Rules {
+        policy: &config.policy,
+        localities: &config.localities,
+        panic_threshold: config.panic_threshold.round() as u32,
+        learned,
+        peers,
+    }
 }

@@ -3,10 +3,11 @@
 use crate::clock;
 use crate::http::h1;
 use bytes::Bytes;
+use engine::balance::Availability;
 use engine::proxy_protocol::Origin;
 use engine::resilience::outlier;
 use h2::client::SendRequest;
-use model::endpoint::Endpoint;
+use model::endpoint::{Endpoint, Health};
 use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -102,15 +103,19 @@ pub struct Host {
     pub address: model::Address,
     /// As logs show it.
     pub name: Rc<str>,
-    /// Requests in flight from this worker.
-    pub active: Cell<u32>,
-    pub outlier: RefCell<outlier::Record>,
+    /// Requests in flight from this worker. This and what follows goes on when the endpoint's description changes.
+    pub active: Rc<Cell<u32>>,
+    pub outlier: Rc<RefCell<outlier::Record>>,
     /// What active health checks say; without any, that all is well.
     pub checked: Cell<ActiveHealth>,
     /// Told when TCP connections must close because a check failed.
     pub broken: Notify,
     /// For the balancer.
-    pub record: engine::balance::Record,
+    pub record: Rc<engine::balance::Record>,
+    /// When it was added or became healthy, on the cluster's clock; `None` while it is not.
+    pub healthy_since: Cell<Option<Duration>>,
+    /// `hash_key` of its metadata, for consistent hashing.
+    pub hash_key: Option<Box<str>>,
     /// Boxed: a connection is handed on several times for each request.
     pub idle: RefCell<Vec<Box<H1Connection>>>,
     pub h2: RefCell<Vec<H2Connection>>,
@@ -125,15 +130,19 @@ pub struct Host {
 impl Host {
     pub fn new(endpoint: Arc<Endpoint>, address: model::Address) -> Self {
         let name: Rc<str> = address.to_string().into();
+        let hash_key = endpoint.lb_metadata.iter().find(|(key, _)| **key == *"hash_key");
+        let hash_key = hash_key.and_then(|(_, json)| serde_json::from_str::<String>(json).ok()).map(Into::into);
         Host {
             endpoint,
             address,
             name,
-            active: Cell::new(0),
-            outlier: RefCell::default(),
+            active: Rc::default(),
+            outlier: Rc::default(),
+            record: Rc::default(),
+            healthy_since: Cell::default(),
+            hash_key,
             checked: Cell::default(),
             broken: Notify::new(),
-            record: engine::balance::Record::default(),
             idle: RefCell::default(),
             h2: RefCell::default(),
             requests: Cell::new(0),
@@ -144,7 +153,35 @@ impl Host {
     }
 
     pub fn usable(&self) -> bool {
-        self.endpoint.health.usable() && !self.checked.get().failed && !self.outlier.borrow().is_ejected()
+        self.endpoint.health.usable() && !self.checked.get().failed && !self.outlier.borrow().is_out()
+    }
+
+    /// What the balancer may expect of it.
+    pub fn availability(&self) -> Availability {
+        match self.usable() {
+            false => Availability::Unhealthy,
+            true if self.endpoint.health == Health::Degraded || self.checked.get().degraded => Availability::Degraded,
+            true => Availability::Healthy,
+        }
+    }
+
+    /// The same host under a new description, with its connections and records.
+    pub fn successor(&self, endpoint: Arc<Endpoint>, address: model::Address) -> Self {
+        let host = Host {
+            connections: self.connections.clone(),
+            active: self.active.clone(),
+            outlier: self.outlier.clone(),
+            record: self.record.clone(),
+            healthy_since: self.healthy_since.clone(),
+            checked: self.checked.clone(),
+            ..Host::new(endpoint, address)
+        };
+        host.idle.swap(&self.idle);
+        host.h2.swap(&self.h2);
+        host.requests.set(self.requests.get());
+        host.errors.set(self.errors.get());
+        self.gone.set(true);
+        host
     }
 
     /// The most recently used idle connection that is still open. The check costs no system call: the worker's

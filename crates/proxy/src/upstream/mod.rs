@@ -3,12 +3,15 @@
 pub mod cluster;
 pub mod connect;
 pub mod dial;
+mod ejection;
 pub mod exchange;
 pub mod host;
+mod hosts;
 pub mod passing;
 mod preconnect;
+mod report;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Want};
 pub use exchange::{Acquired, Exchange};
 pub use host::Host;
 pub use passing::Bound;

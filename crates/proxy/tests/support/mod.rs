@@ -104,6 +104,7 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         matches: ChainMatch::default(),
         tls: None,
         transport_connect_timeout: Duration::ZERO,
+        guards: Vec::new(),
         filter,
         hash: 1,
     };

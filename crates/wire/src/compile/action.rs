@@ -2,9 +2,9 @@
 
 use super::header::{self, header_lists, header_name};
 use super::{
-    Result, data, duration, filter, flag, follow, format, known, lower, matcher, not_empty, retry, template, uint,
+    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, uint,
 };
-use crate::pb::envoy::config::core::v3::RoutingPriority;
+use crate::pb::envoy::config::core::v3::{Metadata, RoutingPriority};
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
 use model::retry::RetryPolicy;
@@ -102,6 +102,8 @@ fn forward(
         },
         mirrors: mirrors(scope, at, &pb.request_mirror_policies, &inherited.mirrors)?,
         retry: own.transpose()?.map(Arc::new).or_else(|| inherited.retry.clone()),
+        hash: lb::hash_policies(at, &pb.hash_policy)?,
+        subset: subset(&[], pb.metadata_match.as_ref()),
         upgrades: upgrades(at, pb)?,
         internal_redirects: follow::policy(at, pb)?,
         cluster_not_found_status: match known(
@@ -187,7 +189,8 @@ fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target
             Ok(Target::ClusterHeader(header_name(&at.field("cluster_header"), name)?))
         }
         ClusterSpecifier::WeightedClusters(weighted) => {
-            Ok(Target::Weighted(weighted_clusters(scope, &at.field("weighted_clusters"), weighted)?))
+            let of_route = subset(&[], pb.metadata_match.as_ref());
+            Ok(Target::Weighted(weighted_clusters(scope, &at.field("weighted_clusters"), weighted, &of_route)?))
         }
         ClusterSpecifier::ClusterSpecifierPlugin(_) => at.field("cluster_specifier_plugin").wrong("is not implemented"),
         ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
@@ -196,12 +199,27 @@ fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target
     }
 }
 
-fn weighted_clusters(scope: &Scope<'_>, at: &At<'_>, pb: &pb::WeightedCluster) -> Result<WeightedClusters> {
+/// The subset that `metadata_match` asks for, over what `of_route` asks for already.
+fn subset(of_route: &[(Box<str>, Box<str>)], pb: Option<&Metadata>) -> Arc<[(Box<str>, Box<str>)]> {
+    let own = pb.and_then(|metadata| metadata.filter_metadata.get("envoy.lb")).map(data::pairs).unwrap_or_default();
+    let inherited = of_route.iter().filter(|(key, _)| !own.iter().any(|(other, _)| other == key)).cloned();
+    let mut all: Vec<_> = inherited.chain(own.iter().cloned()).collect();
+    all.sort();
+    all.into()
+}
+
+fn weighted_clusters(
+    scope: &Scope<'_>,
+    at: &At<'_>,
+    pb: &pb::WeightedCluster,
+    of_route: &[(Box<str>, Box<str>)],
+) -> Result<WeightedClusters> {
     if pb.clusters.is_empty() {
         return at.field("clusters").wrong("must have at least one cluster");
     }
     let clusters = pb.clusters.iter().enumerate();
-    let clusters = gather(clusters.map(|(index, one)| weighted_cluster(scope, &at.item("clusters", index), one)))?;
+    let clusters = clusters.map(|(index, one)| weighted_cluster(scope, &at.item("clusters", index), one, of_route));
+    let clusters = gather(clusters)?;
     let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if total == 0 {
         return at.field("clusters").wrong("the sum of the weights must be greater than 0");
@@ -212,15 +230,17 @@ fn weighted_clusters(scope: &Scope<'_>, at: &At<'_>, pb: &pb::WeightedCluster) -
     let header_name = match &pb.random_value_specifier {
         None => None,
         Some(RandomValueSpecifier::HeaderName(name)) => Some(header_name(&at.field("header_name"), name)?),
-        Some(RandomValueSpecifier::UseHashPolicy(_)) => return at.field("use_hash_policy").wrong("is not implemented"),
+        Some(RandomValueSpecifier::UseHashPolicy(_)) => None,
     };
-    Ok(WeightedClusters { clusters, total, header_name })
+    let by_hash = matches!(&pb.random_value_specifier, Some(RandomValueSpecifier::UseHashPolicy(on)) if on.value);
+    Ok(WeightedClusters { clusters, total, header_name, by_hash })
 }
 
 fn weighted_cluster(
     scope: &Scope<'_>,
     at: &At<'_>,
     pb: &pb::weighted_cluster::ClusterWeight,
+    of_route: &[(Box<str>, Box<str>)],
 ) -> Result<WeightedCluster> {
     let host = pb.host_rewrite_specifier.as_ref();
     let (name, name_header) = match (pb.name.as_str(), pb.cluster_header.as_str()) {
@@ -236,6 +256,7 @@ fn weighted_cluster(
         edits: header::edits(at, &header_lists!(pb))?,
         filters: filter::of_route(at, &pb.typed_per_filter_config)?,
         host_rewrite: host.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(text)| text.as_str().into()),
+        subset: subset(of_route, pb.metadata_match.as_ref()),
     })
 }
 

@@ -9,8 +9,10 @@ use crate::problem::{At, FileError, Problem, Problems, gather};
 use crate::support;
 use model::Address;
 use model::cluster::Cluster;
+use model::endpoint::Locality;
 use model::listener::Listener;
 use model::overload::Overload;
+use model::snapshot::OwnZone;
 use model::tls::Secret;
 use prost::{Message, Name};
 use std::collections::{HashMap, HashSet};
@@ -24,6 +26,8 @@ pub struct Bootstrap {
     pub clusters: Vec<Compiled<Arc<Cluster>>>,
     pub secrets: Vec<(String, Secret)>,
     pub dynamic: Dynamic,
+    /// Where this proxy is among its peers.
+    pub zone: Option<Arc<OwnZone>>,
     pub overload: Option<Overload>,
     /// For what is compiled later.
     pub scope: Scope,
@@ -121,6 +125,7 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
     let overload = pb.overload_manager.as_ref();
     let overload = overload.map(|one| overload::overload(&root.field("overload_manager"), one)).transpose();
     let overload = keep(&mut wrong, overload);
+    let zone = keep(&mut wrong, zone(&scope, pb));
     let needs = clusters.iter().map(|one| (&one.value.name, &one.needs));
     let needs = needs.chain(listeners.iter().map(|one| (&one.value.name, &one.needs)));
     if wrong.is_empty() {
@@ -137,6 +142,7 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
         clusters,
         secrets,
         dynamic,
+        zone,
         overload,
         // What comes later may name clusters that come later.
         scope: Scope { clusters: None, ..scope },
@@ -212,6 +218,23 @@ fn admin(pb: &pb::Bootstrap) -> Result<Option<Address>> {
     let root = At::ROOT;
     let at = root.field("admin");
     address::address(&at.field("address"), given).map(Some)
+}
+
+/// Envoy wants the local cluster in the bootstrap, so that it is there before all others.
+fn zone(scope: &Scope, pb: &pb::Bootstrap) -> Result<Option<Arc<OwnZone>>> {
+    let name = pb.cluster_manager.as_ref().map(|manager| manager.local_cluster_name.as_str()).unwrap_or_default();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    if scope.clusters.as_ref().is_some_and(|names| !names.contains(name)) {
+        let root = At::ROOT;
+        let at = root.field("cluster_manager");
+        return at.field("local_cluster_name").wrong(format!("static_resources has no cluster `{name}`"));
+    }
+    let locality = pb.node.as_ref().and_then(|node| node.locality.clone()).unwrap_or_default();
+    let locality =
+        Locality { region: locality.region.into(), zone: locality.zone.into(), sub_zone: locality.sub_zone.into() };
+    Ok(Some(Arc::new(OwnZone { locality, cluster: name.into() })))
 }
 
 fn dynamic(scope: &Scope, pb: &pb::Bootstrap) -> Result<Dynamic> {

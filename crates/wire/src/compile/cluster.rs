@@ -1,15 +1,13 @@
 //! Clusters (`cluster.v3.Cluster`).
 
 use super::cluster_http::{self, HttpUpstream};
-use super::{Context, Result, address, flag, hash_of, known, not_empty, positive, tls, uint};
+use super::{Context, Result, address, hash_of, known, not_empty, positive, tls, uint};
 use crate::pb::envoy::config::cluster::v3 as pb;
 use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use model::address::Address;
-use model::balance::Policy;
 use model::cluster::{
-    Cluster, Connections, Discovery, Eyeballs, Limits, OutlierDetection, RetryBudget, TcpKeepalive, TlsMatch,
-    UpstreamProtocol,
+    Cluster, Connections, Discovery, Eyeballs, Limits, RetryBudget, TcpKeepalive, TlsMatch, UpstreamProtocol,
 };
 use model::endpoint::EndpointTarget;
 use model::listener::ProxyVersion;
@@ -35,10 +33,13 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
     let timeout = positive(at, "connect_timeout", &pb.connect_timeout)?;
     let discovery = super::discovery::discovery(cx, at, pb)?;
     let chosen = matches!(discovery, Discovery::OriginalDst(_) | Discovery::Aggregate(_));
+    let balancing = if chosen { super::lb::Balancing::chosen() } else { super::lb::balancing(at, pb)? };
     Ok(Cluster {
         name: name.into(),
         stat_name: stat_name.into(),
-        policy: if chosen { Policy::Random } else { super::lb::policy(at, pb)? },
+        policy: balancing.policy,
+        localities: balancing.localities,
+        subsets: balancing.subsets,
         discovery,
         connect_timeout: timeout.unwrap_or(Duration::from_secs(5)),
         protocol: http.protocol.clone(),
@@ -48,7 +49,9 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         limits: limits(at, pb)?,
         max_connections_per_host: max_connections_per_host(pb),
         max_stream_duration: http.max_stream_duration,
-        outlier: outlier.map(|outlier| outlier_detection(&at.field("outlier_detection"), outlier)).transpose()?,
+        outlier: outlier
+            .map(|outlier| super::outlier::detection(&at.field("outlier_detection"), outlier))
+            .transpose()?,
         health_check: super::health::check(at, pb)?.map(Arc::new),
         ignore_new_hosts_until_first_check: common_lb.is_some_and(|config| config.ignore_new_hosts_until_first_hc),
         close_connections_on_health_failure: pb.close_connections_on_host_health_failure,
@@ -121,52 +124,6 @@ fn limits(at: &At<'_>, pb: &pb::Cluster) -> Result<[Limits; 2]> {
 fn max_connections_per_host(pb: &pb::Cluster) -> Option<u32> {
     let thresholds = pb.circuit_breakers.iter().flat_map(|breakers| &breakers.per_host_thresholds);
     thresholds.filter_map(|thresholds| uint(&thresholds.max_connections)).next_back()
-}
-
-fn outlier_detection(at: &At<'_>, pb: &pb::OutlierDetection) -> Result<OutlierDetection> {
-    // An enforcement of 100 percent is a switch; shares in between would need a decision per ejection.
-    let enforced = |name: &str, percent: Option<u32>, default: bool| match percent {
-        None => Ok(default),
-        Some(0) => Ok(false),
-        Some(100) => Ok(true),
-        Some(other) => at.field(name).wrong(format!("{other} percent is not implemented; use 0 or 100")),
-    };
-    let off = |name: &str, percent: Option<u32>| match percent {
-        None | Some(0) => Ok(()),
-        Some(_) => at.field(name).wrong("is not implemented; only 0 can be set"),
-    };
-    off("enforcing_success_rate", uint(&pb.enforcing_success_rate))?;
-    off("enforcing_local_origin_success_rate", uint(&pb.enforcing_local_origin_success_rate))?;
-    off("enforcing_failure_percentage", uint(&pb.enforcing_failure_percentage))?;
-    off("enforcing_failure_percentage_local_origin", uint(&pb.enforcing_failure_percentage_local_origin))?;
-    if flag(&pb.always_eject_one_host) == Some(false) {
-        return at.field("always_eject_one_host").wrong("is always true here");
-    }
-    let on_5xx = enforced("enforcing_consecutive_5xx", uint(&pb.enforcing_consecutive_5xx), true)?;
-    let gateway = uint(&pb.enforcing_consecutive_gateway_failure);
-    let on_gateway = enforced("enforcing_consecutive_gateway_failure", gateway, false)?;
-    let local = uint(&pb.enforcing_consecutive_local_origin_failure);
-    let on_local = enforced("enforcing_consecutive_local_origin_failure", local, true)?;
-    let threshold = |on: bool, count: Option<u32>| if on { count.unwrap_or(5) } else { 0 };
-    let base = positive(at, "base_ejection_time", &pb.base_ejection_time)?.unwrap_or(Duration::from_secs(30));
-    let longest = positive(at, "max_ejection_time", &pb.max_ejection_time)?;
-    if longest.is_some_and(|longest| longest < base) {
-        return at.field("max_ejection_time").wrong("must not be less than base_ejection_time");
-    }
-    let percent = uint(&pb.max_ejection_percent).unwrap_or(10);
-    if percent > 100 {
-        return at.field("max_ejection_percent").wrong("must not be greater than 100");
-    }
-    Ok(OutlierDetection {
-        consecutive_5xx: threshold(on_5xx, uint(&pb.consecutive_5xx)),
-        consecutive_gateway_failure: threshold(on_gateway, uint(&pb.consecutive_gateway_failure)),
-        consecutive_local_origin_failure: threshold(on_local, uint(&pb.consecutive_local_origin_failure)),
-        split_external_local_origin_errors: pb.split_external_local_origin_errors,
-        interval: positive(at, "interval", &pb.interval)?.unwrap_or(Duration::from_secs(10)),
-        base_ejection_time: base,
-        max_ejection_time: longest.unwrap_or(base.max(Duration::from_secs(300))),
-        max_ejection_percent: percent,
-    })
 }
 
 pub(super) fn tcp_keepalive(pb: &core::TcpKeepalive) -> TcpKeepalive {

@@ -7,6 +7,8 @@ use crate::problem::At;
 use core::data_source::Specifier;
 use model::tls::DataSource;
 use serde_json::Value;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Kept as a file name, so that replaced files are noticed.
 pub(super) fn source(at: &At<'_>, pb: &core::DataSource) -> Result<DataSource> {
@@ -60,4 +62,25 @@ pub fn object(value: &pb::Struct) -> serde_json::Map<String, Value> {
 /// Key and JSON text, sorted by key: how the model carries metadata.
 pub(super) fn pairs(value: &pb::Struct) -> Vec<(Box<str>, Box<str>)> {
     object(value).into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect()
+}
+
+/// A number within `range` in free-form JSON.
+pub(super) fn number(at: &At<'_>, value: &pb::Value, range: RangeInclusive<f64>) -> Result<f64> {
+    match value.kind {
+        Some(pb::value::Kind::NumberValue(number)) if range.contains(&number) => Ok(number),
+        _ if *range.end() == f64::MAX => at.wrong(format!("must be a number not less than {}", range.start())),
+        _ => at.wrong(format!("must be a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A duration in free-form JSON, as JSON writes it: `10s`, `0.01s`.
+pub(super) fn seconds(at: &At<'_>, value: &pb::Value) -> Result<Duration> {
+    let text = match &value.kind {
+        Some(pb::value::Kind::StringValue(text)) => text.strip_suffix('s').and_then(|text| text.parse::<f64>().ok()),
+        _ => None,
+    };
+    match text.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).filter(|found| !found.is_zero()) {
+        Some(found) => Ok(found),
+        None => at.wrong("must be a duration greater than 0 such as 10s"),
+    }
 }

@@ -4,11 +4,13 @@ use super::source::source;
 use super::{Context, Result, address, duration, endpoint, flag, known, lower, not_empty, positive, uint, unpack};
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::cluster::v3 as pb;
+use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig;
 use crate::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use crate::pb::envoy::extensions::clusters::original_dst::v3::OriginalDstCluster;
+use crate::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use crate::pb::google::protobuf::Any;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const DNS: &str = "envoy.extensions.clusters.dns.v3.DnsCluster";
+const CARES: &str = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 const AGGREGATE: &str = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
 const ORIGINAL_DST: &str = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster";
 
@@ -154,6 +157,7 @@ fn dns(at: &At<'_>, pb: &pb::Cluster) -> Result<DnsOptions> {
     let refresh = positive(at, "dns_refresh_rate", &pb.dns_refresh_rate)?.unwrap_or(Duration::from_secs(5));
     let rate = pb.dns_failure_refresh_rate.as_ref().map(|rate| (&rate.base_interval, &rate.max_interval));
     let (failure_base, failure_max) = failure(at, rate, refresh)?;
+    let asked = asked(at, pb.typed_dns_resolver_config.as_ref(), pb)?;
     Ok(DnsOptions {
         refresh,
         respect_ttl: pb.respect_dns_ttl,
@@ -166,7 +170,9 @@ fn dns(at: &At<'_>, pb: &pb::Cluster) -> Result<DnsOptions> {
             DnsLookupFamily::V4Preferred => DnsFamily::V4Preferred,
             DnsLookupFamily::All => DnsFamily::All,
         },
-        resolvers: resolvers(at, pb)?,
+        resolvers: asked.resolvers,
+        tcp_only: asked.tcp_only,
+        absolute_names: asked.absolute_names,
         failure_base,
         failure_max,
         wait_at_start: flag(&pb.wait_for_warm_on_init).unwrap_or(true),
@@ -177,6 +183,10 @@ fn typed_dns(inner: &At<'_>, at: &At<'_>, pb: &pb::Cluster, config: &DnsCluster)
     let refresh = positive(inner, "dns_refresh_rate", &config.dns_refresh_rate)?.unwrap_or(Duration::from_secs(5));
     let rate = config.dns_failure_refresh_rate.as_ref().map(|rate| (&rate.base_interval, &rate.max_interval));
     let (failure_base, failure_max) = failure(inner, rate, refresh)?;
+    let asked = match &config.typed_dns_resolver_config {
+        Some(own) => asked(inner, Some(own), pb)?,
+        None => asked(at, pb.typed_dns_resolver_config.as_ref(), pb)?,
+    };
     let min_refresh = duration(inner, "dns_min_refresh_rate", &config.dns_min_refresh_rate)?.unwrap_or_default();
     if !min_refresh.is_zero() && min_refresh < Duration::from_secs(1) {
         return inner.field("dns_min_refresh_rate").wrong("must be at least 1s");
@@ -193,7 +203,9 @@ fn typed_dns(inner: &At<'_>, at: &At<'_>, pb: &pb::Cluster, config: &DnsCluster)
             TypedFamily::V4Preferred => DnsFamily::V4Preferred,
             TypedFamily::All => DnsFamily::All,
         },
-        resolvers: resolvers(at, pb)?,
+        resolvers: asked.resolvers,
+        tcp_only: asked.tcp_only,
+        absolute_names: asked.absolute_names,
         failure_base,
         failure_max,
         wait_at_start: flag(&pb.wait_for_warm_on_init).unwrap_or(true),
@@ -215,9 +227,46 @@ fn failure(at: &At<'_>, rate: Option<(&Pb, &Pb)>, refresh: Duration) -> Result<(
     Ok((base, longest))
 }
 
-fn resolvers(at: &At<'_>, pb: &pb::Cluster) -> Result<Vec<SocketAddr>> {
-    gather(pb.dns_resolvers.iter().enumerate().map(|(index, resolver)| {
-        let at = at.item("dns_resolvers", index);
+/// Whom to ask, and how.
+#[derive(Default)]
+struct Asked {
+    resolvers: Vec<SocketAddr>,
+    tcp_only: bool,
+    absolute_names: bool,
+}
+
+/// The resolver extension comes before the older fields of the cluster.
+fn asked(at: &At<'_>, typed: Option<&core::TypedExtensionConfig>, pb: &pb::Cluster) -> Result<Asked> {
+    let asked = read_asked(at, typed, pb)?;
+    if asked.tcp_only && asked.resolvers.is_empty() {
+        return at.wrong("use_tcp_for_dns_lookups needs resolvers; for the system's it is not implemented");
+    }
+    Ok(asked)
+}
+
+fn read_asked(at: &At<'_>, typed: Option<&core::TypedExtensionConfig>, pb: &pb::Cluster) -> Result<Asked> {
+    let Some(extension) = typed else {
+        let resolvers = resolvers(at, "dns_resolvers", &pb.dns_resolvers)?;
+        return Ok(Asked { resolvers, tcp_only: pb.use_tcp_for_dns_lookups, absolute_names: false });
+    };
+    let at = at.field("typed_dns_resolver_config");
+    let any = at.required("typed_config", &extension.typed_config)?;
+    let at = at.field("typed_config");
+    if type_name(&any.type_url) != CARES {
+        return at.wrong(format!("resolver `{}` is not implemented; cares is", type_name(&any.type_url)));
+    }
+    let config: CaresDnsResolverConfig = unpack(&at, any)?;
+    let options = config.dns_resolver_options.unwrap_or_default();
+    Ok(Asked {
+        resolvers: resolvers(&at, "resolvers", &config.resolvers)?,
+        tcp_only: options.use_tcp_for_dns_lookups,
+        absolute_names: options.no_default_search_domain,
+    })
+}
+
+fn resolvers(at: &At<'_>, field: &str, list: &[core::Address]) -> Result<Vec<SocketAddr>> {
+    gather(list.iter().enumerate().map(|(index, resolver)| {
+        let at = at.item(field, index);
         match address::address(&at, resolver)? {
             Address::Tcp(address) => Ok(address),
             Address::Unix(_) => at.wrong("a resolver has an IP address and a port"),

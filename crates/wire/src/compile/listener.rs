@@ -7,13 +7,16 @@ use super::{
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
 use crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
+use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
+use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
 use core::proxy_protocol_config::Version;
 use ipnet::IpNet;
 use model::listener::{
-    ChainMatch, FilterChain, Listener, NetworkFilter, ProxyProtocol, SourceType, TcpProxy, TcpTarget,
+    BucketConfig, ChainMatch, FilterChain, Guard, Listener, NetworkFilter, ProxyProtocol, SourceType, TcpProxy,
+    TcpTarget,
 };
 use pb::filter_chain_match::ConnectionSourceType;
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use std::time::Duration;
 
 const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+const CONNECTION_LIMIT: &str = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit";
+const RATE_LIMIT: &str = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
 pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<Listener> {
@@ -139,6 +144,7 @@ fn chain(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::FilterChain) -> Result<Filt
     let socket = pb.transport_socket.as_ref();
     let tls = socket.map(|socket| tls::server(cx, &at.field("transport_socket"), socket)).transpose()?.flatten();
     let timeout = duration(at, "transport_socket_connect_timeout", &pb.transport_socket_connect_timeout)?;
+    let (guards, filter) = network_filters(cx, at, &pb.filters)?;
     let matches = pb.filter_chain_match.as_ref();
     let matches = matches.map(|m| chain_match(&at.field("filter_chain_match"), m)).transpose()?;
     Ok(FilterChain {
@@ -146,7 +152,8 @@ fn chain(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::FilterChain) -> Result<Filt
         matches: matches.unwrap_or_default(),
         tls: tls.map(Arc::new),
         transport_connect_timeout: timeout.unwrap_or_default(),
-        filter: network_filter(cx, at, &pb.filters)?,
+        guards,
+        filter,
         hash: hash_of(pb),
     })
 }
@@ -183,9 +190,10 @@ fn chain_match(at: &At<'_>, pb: &pb::FilterChainMatch) -> Result<ChainMatch> {
     })
 }
 
-/// One terminal filter, or none.
-fn network_filter(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) -> Result<NetworkFilter> {
+/// Guards, and one terminal filter or none.
+fn network_filters(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) -> Result<(Vec<Guard>, NetworkFilter)> {
     let mut found = NetworkFilter::Close;
+    let mut guards = Vec::new();
     let results = filters.iter().enumerate().map(|(index, filter)| {
         let at = at.item("filters", index);
         let any = match at.required("typed_config", &filter.config_type)? {
@@ -199,11 +207,13 @@ fn network_filter(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) -> 
         match type_name(&any.type_url) {
             MANAGER | TCP_PROXY if !last => return at.wrong("is a terminal filter; it must be the last"),
             MANAGER => found = NetworkFilter::Http(Arc::new(http::manager(cx, &inner, &unpack(&inner, any)?)?)),
+            CONNECTION_LIMIT => guards.extend(connection_limit(&inner, &unpack(&inner, any)?)?),
+            RATE_LIMIT => guards.extend(rate_limit(&inner, &unpack(&inner, any)?)?),
             TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy(&inner, &unpack(&inner, any)?)?)),
             other => {
                 let text = format!(
                     "network filter `{other}` is not implemented; \
-                    http_connection_manager and tcp_proxy are"
+                    http_connection_manager, tcp_proxy, connection_limit and local_ratelimit are"
                 );
                 return at.wrong(text);
             }
@@ -211,7 +221,42 @@ fn network_filter(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) -> 
         Ok(())
     });
     gather(results)?;
-    Ok(found)
+    Ok((guards, found))
+}
+
+/// On unless the default of its runtime flag says otherwise.
+fn enabled(runtime: Option<&core::RuntimeFeatureFlag>) -> bool {
+    runtime.and_then(|runtime| flag(&runtime.default_value)).unwrap_or(true)
+}
+
+fn connection_limit(at: &At<'_>, pb: &ConnectionLimit) -> Result<Option<Guard>> {
+    let most = pb.max_connections.as_ref().map(|most| most.value);
+    let Some(most) = most.filter(|most| *most > 0) else {
+        return at.field("max_connections").wrong("must be at least 1");
+    };
+    let guard = Guard::ConnectionLimit {
+        stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
+        most,
+        delay: duration(at, "delay", &pb.delay)?.unwrap_or_default(),
+    };
+    Ok(enabled(pb.runtime_enabled.as_ref()).then_some(guard))
+}
+
+fn rate_limit(at: &At<'_>, pb: &LocalRateLimit) -> Result<Option<Guard>> {
+    let stat_prefix = not_empty(at, "stat_prefix", &pb.stat_prefix)?.into();
+    let bucket = at.required("token_bucket", &pb.token_bucket)?;
+    let at = at.field("token_bucket");
+    let fill_interval = positive(&at, "fill_interval", &bucket.fill_interval)?;
+    let fill_interval = fill_interval.ok_or_else(|| at.field("fill_interval").problem("is required"))?;
+    if fill_interval < Duration::from_millis(50) {
+        return at.field("fill_interval").wrong("must be at least 50ms");
+    }
+    let per_fill = uint(&bucket.tokens_per_fill).unwrap_or(1);
+    if per_fill == 0 {
+        return at.field("tokens_per_fill").wrong("must be at least 1");
+    }
+    let bucket = BucketConfig { most: bucket.max_tokens, per_fill, fill_interval };
+    Ok(enabled(pb.runtime_enabled.as_ref()).then_some(Guard::RateLimit { stat_prefix, bucket }))
 }
 
 fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
@@ -262,7 +307,22 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         max_duration: max_duration.unwrap_or_default(),
         duration_jitter: jitter,
         max_connect_attempts: attempts,
+        hash_source_ip: hash_source_ip(at, pb)?,
         connect_back_off: back_off.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
+}
+
+/// `hash_policy`; Envoy allows at most one.
+fn hash_source_ip(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<bool> {
+    use crate::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+    if pb.hash_policy.len() > 1 {
+        return at.field("hash_policy").wrong("must not have more than one entry");
+    }
+    let Some(policy) = pb.hash_policy.first() else { return Ok(false) };
+    let at = at.item("hash_policy", 0);
+    match at.required("policy_specifier", &policy.policy_specifier)? {
+        PolicySpecifier::SourceIp(_) => Ok(true),
+        PolicySpecifier::FilterState(_) => at.field("filter_state").wrong("is not implemented"),
+    }
 }

@@ -27,6 +27,7 @@ mod limits;
 pub mod listener;
 mod local_reply;
 pub mod matcher;
+mod outlier;
 mod overload;
 pub mod retry;
 pub mod route;

@@ -1,15 +1,21 @@
 //! Retry policies (`route.v3.RetryPolicy`).
 
 use super::header::header_name;
-use super::{Result, duration, known, matcher, positive, uint};
+use super::{Result, data, duration, known, matcher, positive, uint, unpack};
 use crate::pb::envoy::config::route::v3 as route;
+use crate::pb::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
+use crate::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use crate::problem::{At, gather, nearest};
 use crate::schema::type_name;
 use model::retry::{RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
 use route::retry_policy::ResetHeaderFormat;
 use route::retry_policy::retry_host_predicate::ConfigType;
+use route::retry_policy::retry_priority::ConfigType as PriorityConfig;
 use std::time::Duration;
 
+const CANARIES: &str = "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate";
+const HOST_METADATA: &str = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig";
+const PREVIOUS_PRIORITIES: &str = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
 const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
 pub(super) fn policy(at: &At<'_>, pb: &route::RetryPolicy) -> Result<RetryPolicy> {
@@ -20,6 +26,7 @@ pub(super) fn policy(at: &At<'_>, pb: &route::RetryPolicy) -> Result<RetryPolicy
     };
     let limited = pb.rate_limited_retry_back_off.as_ref();
     let limited = limited.map(|limited| rate_limited(&at.field("rate_limited_retry_back_off"), limited));
+    let avoid = avoid(at, pb)?;
     let codes = pb.retriable_status_codes.iter().enumerate().map(|(index, code)| {
         let wrong = |_| at.item("retriable_status_codes", index).problem(format!("{code} is not a status")).into();
         u16::try_from(*code).map_err(wrong)
@@ -35,7 +42,9 @@ pub(super) fn policy(at: &At<'_>, pb: &route::RetryPolicy) -> Result<RetryPolicy
         back_off_base,
         back_off_max,
         rate_limited_back_off: limited.transpose()?,
-        avoid_previous_hosts: avoid_previous_hosts(at, pb)?,
+        avoid_previous_hosts: avoid.previous,
+        avoid_metadata: avoid.metadata,
+        leave_priorities_after: leave_priorities(at, pb)?,
         host_selection_attempts: u32::try_from(pb.host_selection_retry_max_attempts).unwrap_or(0).max(1),
     })
 }
@@ -51,18 +60,60 @@ fn back_off_range(at: &At<'_>, pb: &route::retry_policy::RetryBackOff) -> Result
     Ok((base, max))
 }
 
-fn avoid_previous_hosts(at: &At<'_>, pb: &route::RetryPolicy) -> Result<bool> {
+/// Which hosts a retry would rather not meet.
+#[derive(Default)]
+struct Avoid {
+    previous: bool,
+    metadata: Vec<Vec<(Box<str>, Box<str>)>>,
+}
+
+fn avoid(at: &At<'_>, pb: &route::RetryPolicy) -> Result<Avoid> {
+    let mut avoid = Avoid::default();
     for (index, predicate) in pb.retry_host_predicate.iter().enumerate() {
-        let known = match &predicate.config_type {
-            None => predicate.name == "envoy.retry_host_predicates.previous_hosts",
-            Some(ConfigType::TypedConfig(any)) => type_name(&any.type_url) == PREVIOUS_HOSTS,
+        let at = at.item("retry_host_predicate", index);
+        let kind = match &predicate.config_type {
+            None => predicate.name.as_str(),
+            Some(ConfigType::TypedConfig(any)) => type_name(&any.type_url),
         };
-        if !known {
-            let text = format!("`{}` is not implemented; previous_hosts is", predicate.name);
-            return at.item("retry_host_predicate", index).wrong(text);
+        match (kind, &predicate.config_type) {
+            ("envoy.retry_host_predicates.previous_hosts" | PREVIOUS_HOSTS, _) => avoid.previous = true,
+            ("envoy.retry_host_predicates.omit_canary_hosts" | CANARIES, _) => {
+                avoid.metadata.push(vec![("canary".into(), "true".into())]);
+            }
+            (HOST_METADATA, Some(ConfigType::TypedConfig(any))) => {
+                let config: OmitHostMetadataConfig = unpack(&at.field("typed_config"), any)?;
+                let metadata = config.metadata_match.as_ref().and_then(|all| all.filter_metadata.get("envoy.lb"));
+                // Envoy omits no host where nothing is asked for.
+                avoid.metadata.extend(metadata.map(data::pairs).filter(|pairs| !pairs.is_empty()));
+            }
+            _ => {
+                let text = format!(
+                    "`{}` is not implemented; previous_hosts, omit_host_metadata and omit_canary_hosts are",
+                    predicate.name
+                );
+                return at.wrong(text);
+            }
         }
     }
-    Ok(!pb.retry_host_predicate.is_empty())
+    Ok(avoid)
+}
+
+/// `previous_priorities`; zero without.
+fn leave_priorities(at: &At<'_>, pb: &route::RetryPolicy) -> Result<u32> {
+    let Some(priority) = &pb.retry_priority else { return Ok(0) };
+    let at = at.field("retry_priority");
+    let Some(PriorityConfig::TypedConfig(any)) = &priority.config_type else {
+        return at.field("typed_config").wrong("is required");
+    };
+    let at = at.field("typed_config");
+    if type_name(&any.type_url) != PREVIOUS_PRIORITIES {
+        return at.wrong(format!("`{}` is not implemented; previous_priorities is", priority.name));
+    }
+    let config: PreviousPrioritiesConfig = unpack(&at, any)?;
+    match config.update_frequency {
+        1.. => Ok(config.update_frequency as u32),
+        _ => at.field("update_frequency").wrong("must be greater than 0"),
+    }
 }
 
 fn retry_on(at: &At<'_>, text: &str) -> Result<RetryOn> {

@@ -23,6 +23,7 @@ use model::cluster::Cluster;
 use model::endpoint::Assignment;
 use model::listener::Listener;
 use model::route::RouteTable;
+use model::snapshot::OwnZone;
 use model::tls::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Resources {
     scope: Scope,
     /// The bootstrap has an aggregated stream.
     ads: bool,
+    zone: Option<Arc<OwnZone>>,
     fixed: Fixed,
     /// Secrets that this process makes itself; they come before all others.
     provided: BTreeMap<Arc<str>, Secret>,
@@ -99,6 +101,7 @@ impl Resources {
         Resources {
             scope: bootstrap.scope.clone(),
             ads: bootstrap.dynamic.ads.is_some(),
+            zone: bootstrap.zone.clone(),
             fixed: Fixed { clusters: clusters.collect(), listeners: listeners.collect(), secrets: secrets.collect() },
             provided: BTreeMap::new(),
             clusters: BTreeMap::new(),
@@ -173,6 +176,7 @@ impl Resources {
             routes: routes.collect(),
             assignments: assignments.collect(),
             secrets,
+            zone: self.zone.clone(),
         });
         self.current.clone()
     }

@@ -4,6 +4,7 @@
 //! that messages are checked as they come from the wire, without it.
 
 mod filters;
+mod balancing;
 mod table;
 
 use crate::problem::{At, Problem};
@@ -53,6 +54,8 @@ enum Rule {
     Leaf,
     Message(usize),
     Any,
+    /// A choice by the reader: what it does not know, it skips.
+    FirstKnown(usize),
     /// A map with text keys; the value's rule.
     Map(Box<Rule>),
 }
@@ -116,6 +119,8 @@ fn rule_of_kind(kind: &Kind, by_name: &HashMap<&'static str, usize>) -> Rule {
     match message.full_name() {
         "google.protobuf.Any" => Rule::Any,
         name if name.starts_with("google.protobuf.") => Rule::Leaf,
+        // Envoy takes the first policy of the list that it knows.
+        "envoy.config.cluster.v3.LoadBalancingPolicy.Policy" => Rule::FirstKnown(by_name[message.full_name()]),
         name => by_name.get(name).map_or(Rule::Refused, |index| Rule::Message(*index)),
     }
 }
@@ -163,8 +168,24 @@ fn apply(rule: &Rule, value: &[u8], at: &At<'_>, report: &mut Report) {
         Rule::WithoutEffect(reason) => report.without_effect.push(at.problem(*reason)),
         Rule::Message(inner) => walk(*inner, value, at, report),
         Rule::Any => any(value, at, report),
+        Rule::FirstKnown(inner) => first_known(*inner, value, at, report),
     }
 }
+
+/// An extension that is not implemented is passed over; if none is left, compiling says so.
+fn first_known(message: usize, value: &[u8], at: &At<'_>, report: &mut Report) {
+    let mut own = Report::default();
+    walk(message, value, at, &mut own);
+    let unknown = |problem: &Problem| problem.message.starts_with(EXTENSION);
+    match own.refused.iter().all(unknown) {
+        true => report.without_effect.extend(own.refused),
+        false => report.refused.extend(own.refused),
+    }
+    report.without_effect.extend(own.without_effect);
+}
+
+/// How problems with unknown extensions begin.
+const EXTENSION: &str = "extension `";
 
 fn entry(rule: &Rule, mut bytes: &[u8], at: &At<'_>, name: &str, report: &mut Report) {
     let (mut key, mut value) = (&[][..], &[][..]);
@@ -189,7 +210,9 @@ fn any(mut bytes: &[u8], at: &At<'_>, report: &mut Report) {
     }
     match REGISTRY.by_name.get(type_name(&url)) {
         Some(message) => walk(*message, value, at, report),
-        None => report.refused.push(at.problem(format!("extension `{}` is not implemented", type_name(&url)))),
+        // Free-form: the name beside it tells what it is.
+        None if type_name(&url) == "google.protobuf.Struct" => {}
+        None => report.refused.push(at.problem(format!("{EXTENSION}{}` is not implemented", type_name(&url)))),
     }
 }
 

@@ -29,12 +29,24 @@ pub(super) const fn partly(
 const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
 pub(super) const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
-const NO_HASHING: &str = "only hashing load balancers read it, and none can be configured";
 pub(super) const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
-pub(super) const TABLE: &[&[Declared]] =
-    &[BOOTSTRAP, CORE, LISTENER, HTTP, ROUTE, CLUSTER, HEALTH, OVERLOAD, ENDPOINT, TLS, EXTENSIONS, FILTERS];
+pub(super) const TABLE: &[&[Declared]] = &[
+    BOOTSTRAP,
+    CORE,
+    LISTENER,
+    HTTP,
+    ROUTE,
+    CLUSTER,
+    HEALTH,
+    OVERLOAD,
+    ENDPOINT,
+    TLS,
+    EXTENSIONS,
+    FILTERS,
+    super::balancing::BALANCING,
+];
 
 const BOOTSTRAP: &[Declared] = &[
     partly(
@@ -57,11 +69,8 @@ const BOOTSTRAP: &[Declared] = &[
     all("envoy.config.bootstrap.v3.Bootstrap.StaticResources"),
     partly(
         "envoy.config.bootstrap.v3.ClusterManager",
-        "",
-        &[
-            ("local_cluster_name", "only zone-aware balancing reads it, and it cannot be configured"),
-            ("enable_deferred_cluster_creation", "a cluster costs a worker nothing until it is used"),
-        ],
+        "local_cluster_name",
+        &[("enable_deferred_cluster_creation", "a cluster costs a worker nothing until it is used")],
     ),
     some("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
     partly(
@@ -127,6 +136,7 @@ const CORE: &[Declared] = &[
     partly("envoy.config.core.v3.Metadata", "filter_metadata", &[("typed_filter_metadata", DESCRIPTIVE)]),
     partly("envoy.config.core.v3.RuntimeFractionalPercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
     partly("envoy.config.core.v3.RuntimeDouble", "default_value", &[("runtime_key", NO_RUNTIME)]),
+    partly("envoy.config.core.v3.RuntimeFeatureFlag", "default_value", &[("runtime_key", NO_RUNTIME)]),
     all("envoy.type.v3.FractionalPercent"),
     all("envoy.type.v3.Percent"),
     all("envoy.type.v3.Int64Range"),
@@ -307,8 +317,8 @@ const ROUTE: &[Declared] = &[
          retry_policy priority cluster_not_found_response_code idle_timeout upgrade_configs host_rewrite_header \
          regex_rewrite host_rewrite_path_regex append_x_forwarded_host max_stream_duration max_grpc_timeout \
          grpc_timeout_offset hedge_policy request_mirror_policies internal_redirect_policy internal_redirect_action \
-         max_internal_redirects path_rewrite path_rewrite_policy",
-        &[("hash_policy", NO_HASHING), ("early_data_policy", "no request is taken from, or sent as, TLS early data")],
+         max_internal_redirects path_rewrite path_rewrite_policy hash_policy metadata_match",
+        &[("early_data_policy", "no request is taken from, or sent as, TLS early data")],
     ),
     all("envoy.config.route.v3.InternalRedirectPolicy"),
     all("envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig"),
@@ -341,7 +351,7 @@ const ROUTE: &[Declared] = &[
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
         "name cluster_header weight request_headers_to_add response_headers_to_add response_headers_to_remove \
-         request_headers_to_remove host_rewrite_literal typed_per_filter_config",
+         request_headers_to_remove host_rewrite_literal typed_per_filter_config metadata_match",
     ),
     partly(
         "envoy.config.route.v3.FilterConfig",
@@ -354,8 +364,9 @@ const ROUTE: &[Declared] = &[
         "envoy.config.route.v3.RetryPolicy",
         "retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts \
          retriable_status_codes retry_back_off retriable_headers retriable_request_headers per_try_idle_timeout \
-         rate_limited_retry_back_off",
+         rate_limited_retry_back_off retry_priority",
     ),
+    all("envoy.config.route.v3.RetryPolicy.RetryPriority"),
     all("envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff"),
     all("envoy.config.route.v3.RetryPolicy.ResetHeader"),
     all("envoy.config.route.v3.RetryPolicy.RetryHostPredicate"),
@@ -373,20 +384,17 @@ const CLUSTER: &[Declared] = &[
          respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
          upstream_http_protocol_options health_checks ignore_health_on_host_removal \
          close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
-         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy",
+         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy lb_subset_config ring_hash_lb_config \
+         maglev_lb_config typed_dns_resolver_config use_tcp_for_dns_lookups",
         &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
     ),
     all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
     partly(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold ignore_new_hosts_until_first_hc",
-        &[
-            ("update_merge_window", "updates are merged by the snapshot anyway"),
-            ("consistent_hashing_lb_config", NO_HASHING),
-        ],
+        "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config \
+         ignore_new_hosts_until_first_hc",
+        &[("update_merge_window", "updates are merged by the snapshot anyway")],
     ),
-    some("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count active_request_bias"),
-    some("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
     all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
     all("envoy.config.cluster.v3.Cluster.RefreshRate"),
     some("envoy.config.cluster.v3.CircuitBreakers", "thresholds per_host_thresholds"),
@@ -402,7 +410,10 @@ const CLUSTER: &[Declared] = &[
          enforcing_success_rate consecutive_gateway_failure enforcing_consecutive_gateway_failure \
          split_external_local_origin_errors consecutive_local_origin_failure \
          enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate enforcing_failure_percentage \
-         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host",
+         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host \
+         success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor \
+         failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume \
+         max_ejection_time_jitter monitors",
         &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
     ),
     some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive happy_eyeballs_config"),
@@ -419,8 +430,10 @@ const CLUSTER: &[Declared] = &[
     some(
         "envoy.extensions.clusters.dns.v3.DnsCluster",
         "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
-         all_addresses_in_single_endpoint dns_min_refresh_rate",
+         all_addresses_in_single_endpoint dns_min_refresh_rate typed_dns_resolver_config",
     ),
+    some("envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "resolvers dns_resolver_options"),
+    all("envoy.config.core.v3.DnsResolverOptions"),
     all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
     some(
         "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
@@ -537,13 +550,29 @@ const EXTENSIONS: &[Declared] = &[
         "config transport_socket",
     ),
     some(
+        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix max_connections delay runtime_enabled",
+    ),
+    some(
+        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix token_bucket runtime_enabled",
+    ),
+    all("envoy.type.v3.TokenBucket"),
+    some(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
-         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options",
+         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options \
+         hash_policy",
     ),
+    all("envoy.type.v3.HashPolicy"),
+    all("envoy.type.v3.HashPolicy.SourceIp"),
+    some("envoy.type.v3.HashPolicy.FilterState", ""),
     all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
     some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
     all("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    all("envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"),
+    all("envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"),
+    all("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"),
     all("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
     some(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -562,10 +591,4 @@ const EXTENSIONS: &[Declared] = &[
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         "http_protocol_options http2_protocol_options",
     ),
-    some("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin", ""),
-    some(
-        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-        "choice_count active_request_bias enable_full_scan",
-    ),
-    some("envoy.extensions.load_balancing_policies.random.v3.Random", ""),
 ];

@@ -16,10 +16,10 @@ fn refused(yaml: &str) -> Vec<String> {
 fn refused_fields_are_named_by_path() {
     let table = [
         (
-            "static_resources: {clusters: [{name: a}, {name: b, outlier_detection: {success_rate_minimum_hosts: 3}}]}",
-            "static_resources.clusters[1].outlier_detection.success_rate_minimum_hosts: is not implemented",
+            "static_resources: {clusters: [{name: a}, {name: b, outlier_detection: {detect_degraded_hosts: true}}]}",
+            "static_resources.clusters[1].outlier_detection.detect_degraded_hosts: is not implemented",
         ),
-        ("overload_manager: {refresh_interval: 1s}", "overload_manager: is not implemented"),
+        ("hds_config: {}", "hds_config: is not implemented"),
         (
             "static_resources: {listeners: [{filter_chains: [{filters: [{name: x, typed_config: {\"@type\": \
           type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
