@@ -40,6 +40,11 @@ impl Backend {
         });
         Backend { port }
     }
+
+    /// The same over HTTP/2.
+    pub fn start_h2(name: &str, log: &Log) -> Backend {
+        Backend { port: crate::backend_h2::start(name, log) }
+    }
 }
 
 fn serve(mut stream: TcpStream, name: &str, log: &Log) {
@@ -74,43 +79,88 @@ fn tunnel(mut stream: TcpStream) {
     }
 }
 
+/// What a request asks for in `x-answer`.
+pub(crate) struct Wish {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) delay: Duration,
+    pub(crate) chunked: bool,
+    pub(crate) close: bool,
+    pub(crate) reset: bool,
+    pub(crate) garbage: bool,
+    pub(crate) cut: bool,
+    pub(crate) interim: bool,
+}
+
+impl Wish {
+    pub(crate) fn read(command: &str, name: &str) -> Wish {
+        let mut wish = Wish {
+            status: 200,
+            body: name.to_string(),
+            headers: Vec::new(),
+            delay: Duration::ZERO,
+            chunked: false,
+            close: false,
+            reset: false,
+            garbage: false,
+            cut: false,
+            interim: false,
+        };
+        let mut meant = true;
+        for part in command.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match key {
+                // What follows is meant for the backend of that name only.
+                "on" => meant = value == name,
+                _ if !meant => {}
+                "status" => wish.status = value.parse().unwrap_or(500),
+                "every-other" if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
+                    wish.status = value.parse().unwrap_or(500);
+                }
+                "body" => wish.body = value.to_string(),
+                "size" => wish.body = "x".repeat(value.parse().unwrap_or(0)),
+                "chunked" => wish.chunked = true,
+                "close" => wish.close = true,
+                "header" => {
+                    let (name, value) = value.split_once(':').unwrap_or((value, ""));
+                    wish.headers.push((name.into(), value.into()));
+                }
+                "delay-ms" => wish.delay = Duration::from_millis(value.parse().unwrap_or(0)),
+                "reset" => wish.reset = true,
+                "garbage" => wish.garbage = true,
+                "cut" => wish.cut = true,
+                "interim" => wish.interim = true,
+                _ => {}
+            }
+        }
+        wish
+    }
+}
+
 /// False when the connection is over.
 fn answer(stream: &mut TcpStream, command: &str, name: &str, head: bool) -> bool {
-    let (mut status, mut body, mut chunked, mut close, mut extra) =
-        (200, name.to_string(), false, false, String::new());
-    let mut meant = true;
-    for part in command.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        match key {
-            // What follows is meant for the backend of that name only.
-            "on" => meant = value == name,
-            _ if !meant => {}
-            "status" => status = value.parse().unwrap_or(500),
-            "every-other" if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
-                status = value.parse().unwrap_or(500)
-            }
-            "body" => body = value.to_string(),
-            "size" => body = "x".repeat(value.parse().unwrap_or(0)),
-            "chunked" => chunked = true,
-            "close" => close = true,
-            "header" => extra.push_str(&format!("{}\r\n", value.replacen(':', ": ", 1))),
-            "delay-ms" => std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0))),
-            "reset" => return false,
-            "garbage" => {
-                let _ = stream.write_all(b"this is not http\r\n\r\n");
-                return false;
-            }
-            "cut" => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
-                return false;
-            }
-            "interim" => drop(stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")),
-            _ => {}
-        }
+    let wish = Wish::read(command, name);
+    let Wish { status, body, headers, chunked, close, delay, .. } = &wish;
+    std::thread::sleep(*delay);
+    if wish.reset {
+        return false;
     }
-    let bodiless = head || status == 204 || status == 304;
+    if wish.garbage {
+        let _ = stream.write_all(b"this is not http\r\n\r\n");
+        return false;
+    }
+    if wish.cut {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
+        return false;
+    }
+    if wish.interim {
+        let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+    }
+    let bodiless = head || *status == 204 || *status == 304;
+    let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut text = format!("HTTP/1.1 {status} Reason\r\nx-backend: {name}\r\n{extra}");
-    match (status, chunked, close) {
+    match (*status, chunked, close) {
         (204, ..) => {}
         (_, true, _) => text.push_str("transfer-encoding: chunked\r\n"),
         (_, _, true) => {}
@@ -121,7 +171,7 @@ fn answer(stream: &mut TcpStream, command: &str, name: &str, head: bool) -> bool
         match chunked {
             true if body.is_empty() => text.push_str("0\r\n\r\n"),
             true => text.push_str(&format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())),
-            false => text.push_str(&body),
+            false => text.push_str(body),
         }
     }
     stream.write_all(text.as_bytes()).is_ok() && !close

@@ -14,6 +14,19 @@ pub struct Context<'a> {
     pub trailers: Option<&'a Head>,
     pub info: &'a StreamInfo,
     pub connection: &'a ConnectionFacts,
+    /// The proxy's own answer.
+    pub local_reply: &'a [u8],
+}
+
+impl<'a> Context<'a> {
+    /// Of a request that has no answer yet.
+    pub fn new(request: &'a Head, info: &'a StreamInfo, connection: &'a ConnectionFacts) -> Self {
+        Context { request, response: None, trailers: None, info, connection, local_reply: b"" }
+    }
+
+    pub fn with(self, response: &'a Head) -> Self {
+        Context { response: Some(response), ..self }
+    }
 }
 
 /// Appends the formatted text; a missing value is written as `absent` (`-` in logs, nothing in headers).
@@ -101,10 +114,12 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
             return !connection.server_name.is_empty() && text(out, &connection.server_name);
         }
         Operator::RouteName => return !info.route_name.is_empty() && text(out, &info.route_name),
-        Operator::VirtualClusterName | Operator::ConnectionTerminationDetails => return false,
+        Operator::VirtualClusterName => return optional(out, info.virtual_cluster.as_deref()),
+        Operator::ConnectionTerminationDetails => return false,
         Operator::Hostname => return optional(out, std::env::var("HOSTNAME").ok().as_deref()),
         Operator::ConnectionId => number(out, connection.id),
         Operator::FilterChainName => return !connection.filter_chain.is_empty() && text(out, &connection.filter_chain),
+        Operator::LocalReplyBody => out.extend_from_slice(context.local_reply),
         Operator::Environment(value) => return text(out, value),
     }
     true
@@ -169,15 +184,11 @@ fn one_header(head: &Head, name: &str, out: &mut Vec<u8>) -> bool {
             number(out, u64::from(head.status));
             return true;
         }
+        // Of several fields the first, as in Envoy.
         name => {
-            let start = out.len();
-            for (index, value) in head.all(name.as_bytes()).enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(value);
-            }
-            return out.len() > start || head.get(name.as_bytes()).is_some();
+            let value = head.get(name.as_bytes());
+            out.extend_from_slice(value.unwrap_or_default());
+            return value.is_some();
         }
     };
     value.is_some_and(|value| {
@@ -294,8 +305,7 @@ mod tests {
             tls: None,
             filter_chain: "".into(),
         };
-        let context =
-            Context { request: &request, response: None, trailers: None, info: &info, connection: &connection };
+        let context = Context::new(&request, &info, &connection);
         let req = |name: &str| Operator::RequestHeader { name: name.into(), alternative: None };
         for (operator, wanted) in [
             (req(":method"), "GET"),

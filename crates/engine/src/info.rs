@@ -4,6 +4,7 @@ use model::Refusal;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Facts about a downstream connection that do not change.
@@ -32,6 +33,8 @@ pub struct TlsFacts {
     pub peer_subject: Box<str>,
     /// Hex SHA-256 of the client certificate; empty without one.
     pub peer_hash: Box<str>,
+    /// The client certificate was checked against trusted authorities.
+    pub peer_validated: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub struct StreamInfo {
     /// `%RESPONSE_CODE_DETAILS%` when there is no refusal.
     pub details: &'static str,
     pub route_name: Box<str>,
+    /// `%VIRTUAL_CLUSTER_NAME%`.
+    pub virtual_cluster: Option<Arc<str>>,
     /// Handles of one worker: taking one touches no counter that others share.
     pub cluster: Option<Rc<str>>,
     pub upstream_host: Option<Rc<str>>,

@@ -13,6 +13,8 @@ pub mod grpc;
 pub mod head;
 pub mod info;
 pub mod inspect;
+pub mod line;
+pub mod log_filter;
 pub mod overload;
 pub mod path;
 pub mod proxy_protocol;

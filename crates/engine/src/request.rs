@@ -2,17 +2,23 @@
 //! "HTTP header manipulation" and "HTTP header sanitizing".
 
 use crate::head::{Head, Known, tokens};
-use model::http::{ForwardClientCert, HttpManager, ServerHeader};
+use ipnet::IpNet;
+use model::Refusal;
+use model::http::{AddressSource, ForwardClientCert, HttpManager, ServerHeader};
 use std::net::{IpAddr, SocketAddr};
 
 /// What the connection contributes.
 pub struct Arrival<'a> {
     pub direct_remote: Option<SocketAddr>,
+    /// Where the client connected to.
+    pub local_port: Option<u16>,
     pub secure: bool,
     /// The verified client certificate's `Hash=...;URI=...` element, if there is one.
     pub client_cert: Option<&'a str>,
     /// A fresh UUID for `x-request-id`.
     pub request_id: &'a dyn Fn() -> [u8; 36],
+    /// What external callers may not send.
+    pub internal_only: &'a [Box<str>],
 }
 
 /// What was learnt of the client.
@@ -24,14 +30,18 @@ pub struct Client {
     pub internal: bool,
 }
 
-/// Rewrites the request head in place.
-pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Client {
+/// Rewrites the request head in place; refuses requests of clients that cannot be told.
+pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> Result<Client, Refusal> {
     let upgrade = is_upgrade(head);
     strip_hop_by_hop(head, upgrade);
-    let (remote, single) = client_address(manager, head, arrival);
+    let (remote, single) = client_address(manager, head, arrival)?;
     forwarded_proto(manager, head, arrival);
+    if let Some(scheme) = &manager.scheme {
+        head.set_scheme(scheme.as_bytes());
+    }
     let internal = single && remote.is_some_and(|remote| is_internal(manager, remote.ip()));
-    sanitize(manager, head, arrival, internal);
+    sanitize(manager, head, arrival, remote, internal);
+    user_agent(manager, head);
     client_cert(manager, head, arrival);
     if let Some(via) = &manager.via {
         append_list(head, b"via", via.as_bytes(), b", ");
@@ -43,7 +53,19 @@ pub fn arrive(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> 
             head.set(b"x-request-id", &(arrival.request_id)());
         }
     }
-    Client { address: remote, internal }
+    Ok(Client { address: remote, internal })
+}
+
+/// Tells whose request it is where the request does not.
+fn user_agent(manager: &HttpManager, head: &mut Head) {
+    let Some(agent) = &manager.user_agent else { return };
+    head.set(b"x-envoy-downstream-service-cluster", agent.cluster.as_bytes());
+    if head.get(b"user-agent").is_none_or(<[u8]>::is_empty) {
+        head.set(b"user-agent", agent.cluster.as_bytes());
+    }
+    if !agent.node.is_empty() {
+        head.set(b"x-envoy-downstream-service-node", agent.node.as_bytes());
+    }
 }
 
 /// Fields that describe one connection only, including those that `Connection` names (RFC 9110 section 7.6.1).
@@ -86,24 +108,110 @@ pub fn is_upgrade(head: &Head) -> bool {
 }
 
 /// The trusted client address, and whether it is the only one in sight.
-fn client_address(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>) -> (Option<SocketAddr>, bool) {
+fn client_address(
+    manager: &HttpManager,
+    head: &mut Head,
+    arrival: &Arrival<'_>,
+) -> Result<(Option<SocketAddr>, bool), Refusal> {
     let direct = arrival.direct_remote;
-    let listed = head.all(b"x-forwarded-for").flat_map(tokens).count();
+    let (lines, listed) = (head.all(b"x-forwarded-for").count(), head.all(b"x-forwarded-for").flat_map(tokens).count());
+    if lines > 1 {
+        let all: Vec<&[u8]> = head.all(b"x-forwarded-for").collect();
+        let joined = all.join(&b',');
+        head.set(b"x-forwarded-for", &joined);
+    }
     if manager.use_remote_address {
         let from_list = match manager.xff_num_trusted_hops {
             0 => None,
             hops => forwarded_for(head, hops as usize - 1),
         };
-        if !manager.skip_xff_append
-            && let Some(direct) = direct
-        {
-            append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes(), b",");
+        if !manager.skip_xff_append {
+            append_forwarded_for(head, direct);
         }
-        return (from_list.or(direct), listed == 0);
+        forwarded_port(manager, head, arrival, manager.xff_num_trusted_hops > 0);
+        return Ok((from_list.or(direct), listed == 0));
     }
-    match forwarded_for(head, manager.xff_num_trusted_hops as usize) {
-        Some(from_list) => (Some(from_list), listed == 1),
-        None => (direct, false),
+    forwarded_port(manager, head, arrival, true);
+    if manager.client_address.is_empty() {
+        return Ok(match forwarded_for(head, manager.xff_num_trusted_hops as usize) {
+            Some(from_list) => (Some(from_list), listed == 1),
+            None => (direct, false),
+        });
+    }
+    detected(manager, head, direct, listed)
+}
+
+fn append_forwarded_for(head: &mut Head, direct: Option<SocketAddr>) {
+    if let Some(direct) = direct {
+        append_list(head, b"x-forwarded-for", direct.ip().to_string().as_bytes(), b",");
+    }
+}
+
+/// By the first of `original_ip_detection_extensions` that finds an address.
+fn detected(
+    manager: &HttpManager,
+    head: &mut Head,
+    direct: Option<SocketAddr>,
+    listed: usize,
+) -> Result<(Option<SocketAddr>, bool), Refusal> {
+    let mut append = false;
+    let mut found = None;
+    for source in &manager.client_address {
+        found = match source {
+            AddressSource::Forwarded { hops, trusted, append: wanted } => {
+                let address = if trusted.is_empty() {
+                    forwarded_for(head, *hops as usize)
+                } else {
+                    behind_trusted(head, direct, trusted)
+                };
+                append = *wanted;
+                address.map(|address| (address, listed == 1))
+            }
+            AddressSource::Header { name, trusted, reject } => {
+                let text = head.get(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok());
+                let address = text.and_then(|text| text.trim().parse().ok()).map(|ip: IpAddr| SocketAddr::new(ip, 0));
+                match (address, reject) {
+                    (None, Some(status)) => return Err(Refusal::ClientUnknown(*status)),
+                    (address, _) => address.map(|address| (address, *trusted)),
+                }
+            }
+        };
+        if found.is_some() {
+            break;
+        }
+    }
+    if append {
+        append_forwarded_for(head, direct);
+    }
+    Ok(found.map_or((direct, false), |(address, trusted)| (Some(address), trusted)))
+}
+
+/// The last address of `x-forwarded-for` that is no trusted proxy's, if the connection came from one.
+fn behind_trusted(head: &Head, direct: Option<SocketAddr>, trusted: &[IpNet]) -> Option<SocketAddr> {
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|range| range.contains(&ip));
+    if !is_trusted(direct?.ip()) {
+        return None;
+    }
+    let all: Vec<&[u8]> = head.all(b"x-forwarded-for").flat_map(tokens).collect();
+    let mut last = None;
+    for item in all.iter().rev() {
+        let ip: IpAddr = std::str::from_utf8(item).ok()?.parse().ok()?;
+        last = Some(SocketAddr::new(ip, 0));
+        if !is_trusted(ip) {
+            break;
+        }
+    }
+    last
+}
+
+/// `append_x_forwarded_port`: a trusted proxy's word stays.
+fn forwarded_port(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, trusted: bool) {
+    if !manager.append_x_forwarded_port {
+        return;
+    }
+    let told = trusted && head.get(b"x-forwarded-port").is_some();
+    if let (false, Some(port)) = (told, arrival.local_port) {
+        head.set(b"x-forwarded-port", port.to_string().as_bytes());
     }
 }
 
@@ -123,6 +231,11 @@ fn forwarded_proto(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>
             let known = matches_any(given, &[b"http", b"https"]);
             let given = given.to_ascii_lowercase();
             head.set_scheme(if known { &given } else { scheme });
+        }
+        None if trusted => {
+            let scheme = manager.scheme.as_ref().map_or(scheme, |scheme| scheme.as_bytes());
+            head.set(b"x-forwarded-proto", scheme);
+            head.set_scheme(scheme);
         }
         _ => {
             head.set(b"x-forwarded-proto", scheme);
@@ -156,7 +269,7 @@ fn is_internal(manager: &HttpManager, address: IpAddr) -> bool {
 
 /// Removes what only trusted callers may say. Without `internal_address_config` no address is internal, so every
 /// caller is external, as with Envoy.
-fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, internal: bool) {
+fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, remote: Option<SocketAddr>, internal: bool) {
     if internal {
         head.set(b"x-envoy-internal", b"true");
         return;
@@ -165,12 +278,15 @@ fn sanitize(manager: &HttpManager, head: &mut Head, arrival: &Arrival<'_>, inter
     head.remove_if(|name, _| {
         name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"x-envoy-")) && matches_any(name, &ENVOY_ONLY)
     });
+    for name in arrival.internal_only {
+        head.remove(name.as_bytes());
+    }
     if manager.use_remote_address {
         for name in EDGE_ONLY {
             head.remove(name);
         }
-        if let Some(direct) = arrival.direct_remote {
-            head.set(b"x-envoy-external-address", direct.ip().to_string().as_bytes());
+        if let Some(remote) = remote {
+            head.set(b"x-envoy-external-address", remote.ip().to_string().as_bytes());
         }
     }
 }

@@ -68,6 +68,8 @@ pub enum Operator {
     ConnectionId,
     ConnectionTerminationDetails,
     FilterChainName,
+    /// The body of the proxy's own answer, before it is formatted.
+    LocalReplyBody,
     /// `%ENVIRONMENT(X)%`, resolved at compile time.
     Environment(Box<str>),
 }

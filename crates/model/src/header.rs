@@ -1,6 +1,7 @@
 //! Header edits as configured (`core.v3.HeaderValueOption` and the `*_headers_to_remove` lists).
 
 use crate::format::Format;
+use crate::matcher::StringMatcher;
 
 /// The edits of one level (route, virtual host, route table or weighted cluster).
 #[derive(Clone, Debug, Default)]
@@ -39,4 +40,13 @@ pub enum AppendAction {
     AddIfAbsent,
     OverwriteIfExistsOrAdd,
     OverwriteIfExists,
+}
+
+/// `mutation_rules.v3.HeaderMutation`: one step of a sequence.
+#[derive(Clone, Debug)]
+pub enum Mutation {
+    /// Lower case.
+    Remove(Box<str>),
+    RemoveMatching(StringMatcher),
+    Add(AddHeader),
 }

@@ -2,7 +2,8 @@
 
 use crate::access_log::AccessLog;
 use crate::filter::HttpFilter;
-use crate::format::Format;
+use crate::header::Mutation;
+use crate::local_reply::LocalReply;
 use crate::route::RouteTable;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -45,10 +46,47 @@ pub struct HttpManager {
     /// `stream_error_on_invalid_http_message`: keep the connection after an invalid message where it is safe.
     pub stream_error_on_invalid: bool,
     pub proxy_status: Option<ProxyStatus>,
-    /// `local_reply_config.body_format`.
-    pub local_reply_body: Option<Format>,
+    pub local_reply: LocalReply,
+    /// `early_header_mutation_extensions`: before anything else looks at the request.
+    pub early_mutations: Vec<Mutation>,
+    /// `original_ip_detection_extensions`: the first that finds an address. Empty: `x-forwarded-for` with
+    /// `xff_num_trusted_hops`.
+    pub client_address: Vec<AddressSource>,
+    pub append_x_forwarded_port: bool,
+    /// `scheme_header_transformation.scheme_to_overwrite`.
+    pub scheme: Option<Box<str>>,
+    /// `add_user_agent`: who this proxy is, for requests that do not say.
+    pub user_agent: Option<UserAgent>,
     pub set_current_client_cert_details: ClientCertDetails,
     pub forward_client_cert: ForwardClientCert,
+}
+
+/// Where the client's address is read, when it is not that of the connection.
+#[derive(Clone, Debug)]
+pub enum AddressSource {
+    /// `original_ip_detection.xff.v3.XffConfig`.
+    Forwarded {
+        hops: u32,
+        /// Proxies whose entries in `x-forwarded-for` are believed.
+        trusted: Vec<IpNet>,
+        append: bool,
+    },
+    /// `original_ip_detection.custom_header.v3.CustomHeaderConfig`.
+    Header {
+        /// Lower case.
+        name: Box<str>,
+        /// The address found may be an internal one.
+        trusted: bool,
+        /// Status for requests without a usable address.
+        reject: Option<u16>,
+    },
+}
+
+/// The node's cluster and id.
+#[derive(Clone, Debug)]
+pub struct UserAgent {
+    pub cluster: Box<str>,
+    pub node: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

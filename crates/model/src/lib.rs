@@ -15,6 +15,7 @@ pub mod header;
 pub mod health;
 pub mod http;
 pub mod listener;
+pub mod local_reply;
 pub mod matcher;
 pub mod overload;
 pub mod refusal;

@@ -45,14 +45,29 @@ pub enum Refusal {
     UpstreamStreamDuration,
     /// The upgrade is not allowed here (403).
     UpgradeDenied,
-    /// The fault filter's; the status is configured.
-    FaultAbort(u16),
-    /// The same with a gRPC status.
-    FaultAbortGrpc(u8),
+    /// A filter before the router does not let it through.
+    Denied(Denied),
+    /// No address of the client could be found; the status is configured.
+    ClientUnknown(u16),
     /// The downstream went away before the response.
     DownstreamGone,
     /// The overload manager takes no more requests.
     Overloaded,
+}
+
+/// Which filter refused, with the status that is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denied {
+    Fault(u16),
+    /// The same with a gRPC status.
+    FaultGrpc(u8),
+    RateLimit {
+        status: u16,
+        /// gRPC clients are told RESOURCE_EXHAUSTED.
+        exhausted: bool,
+    },
+    Admission,
+    Concurrency(u16),
 }
 
 /// The kinds of malformed request, for logs and `Proxy-Status` details.
@@ -131,8 +146,31 @@ impl BadRequest {
 /// The fields of an explanation before they have names.
 type Row = (u16, u8, &'static str, &'static str, &'static str, &'static str, Side);
 
-fn fault_abort(http: u16, grpc: u8) -> Row {
-    (http, grpc, "FI", "fault_filter_abort", "http_request_denied", "fault filter abort", Side::Mesh)
+impl Denied {
+    fn row(self) -> Row {
+        let (http, grpc, flag, details, body) = match self {
+            Denied::Fault(status) => (status, grpc_of_http(status), "FI", "fault_filter_abort", "fault filter abort"),
+            Denied::FaultGrpc(status) => (200, status, "FI", "fault_filter_abort", "fault filter abort"),
+            Denied::RateLimit { status, exhausted } => {
+                let grpc = if exhausted { 8 } else { grpc_of_http(status) };
+                (status, grpc, "RL", "local_rate_limited", "local_rate_limited")
+            }
+            Denied::Admission => (503, 14, "-", "denied_by_admission_control", ""),
+            Denied::Concurrency(status) => {
+                let body = "reached concurrency limit";
+                (status, grpc_of_http(status), "-", "reached_concurrency_limit", body)
+            }
+        };
+        (http, grpc, flag, details, "http_request_denied", body, Side::Mesh)
+    }
+}
+
+fn try_timeout(details: &'static str) -> Row {
+    (504, 14, "UT", details, "http_response_timeout", "upstream request timeout", Side::Upstream)
+}
+
+fn client_unknown(http: u16) -> Row {
+    (http, grpc_of_http(http), "-", "rejecting_because_detection_failed", "http_request_denied", "", Side::Downstream)
 }
 
 /// gRPC's mapping of HTTP statuses ("HTTP to gRPC Status Code Mapping").
@@ -192,7 +230,7 @@ impl Refusal {
                 (408, 4, "DT", "request_overall_timeout", "http_request_error", "request timeout", Downstream)
             }
             R::BodyTooLarge => {
-                (413, 8, "-", "request_payload_too_large", "http_request_error", "Payload Too Large", Downstream)
+                (413, 2, "-", "request_payload_too_large", "http_request_error", "Payload Too Large", Downstream)
             }
             R::RouteNotFound => (404, 12, "NR", "route_not_found", "destination_not_found", "", Mesh),
             R::ClusterNotFound(status) => (status, 14, "NC", "cluster_not_found", "destination_not_found", "", Mesh),
@@ -227,27 +265,11 @@ impl Refusal {
             R::UpstreamTimeout => {
                 (504, 14, "UT", "response_timeout", "http_response_timeout", "upstream request timeout", Upstream)
             }
-            R::PerTryTimeout => (
-                504,
-                14,
-                "UT",
-                "upstream_per_try_timeout",
-                "http_response_timeout",
-                "upstream request timeout",
-                Upstream,
-            ),
+            R::PerTryTimeout => try_timeout("upstream_per_try_timeout"),
             R::StreamIdleTimeout => {
                 (504, 14, "SI", "stream_idle_timeout", "http_response_timeout", "stream timeout", Mesh)
             }
-            R::PerTryIdleTimeout => (
-                504,
-                14,
-                "UT",
-                "upstream_per_try_idle_timeout",
-                "http_response_timeout",
-                "upstream request timeout",
-                Upstream,
-            ),
+            R::PerTryIdleTimeout => try_timeout("upstream_per_try_idle_timeout"),
             R::StreamDuration => {
                 (504, 4, "DT", "max_duration_timeout", "http_response_timeout", "downstream duration timeout", Mesh)
             }
@@ -261,8 +283,8 @@ impl Refusal {
                 Mesh,
             ),
             R::UpgradeDenied => (403, 7, "-", "upgrade_failed", "http_request_denied", "", Mesh),
-            R::FaultAbort(status) => fault_abort(status, grpc_of_http(status)),
-            R::FaultAbortGrpc(status) => fault_abort(200, status),
+            R::Denied(denied) => denied.row(),
+            R::ClientUnknown(status) => client_unknown(status),
             R::DownstreamGone => (0, 1, "DC", "downstream_remote_disconnect", "http_request_error", "", Downstream),
             R::Overloaded => (503, 14, "OM", "overload", "destination_unavailable", "envoy overloaded", Mesh),
         };

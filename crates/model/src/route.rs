@@ -3,8 +3,9 @@
 use crate::balance::HashPolicy;
 use crate::filter::RouteFilters;
 use crate::format::Format;
-use crate::header::HeaderEdits;
-use crate::matcher::{HeaderMatcher, QueryMatcher};
+use crate::header::{HeaderEdits, Mutation};
+use crate::local_reply::BodyFormat;
+use crate::matcher::{HeaderMatcher, QueryMatcher, StringMatcher};
 use crate::retry::RetryPolicy;
 use regex::bytes::Regex;
 use std::collections::HashMap;
@@ -21,6 +22,12 @@ pub struct RouteTable {
     /// Least specific level first (`most_specific_header_mutations_wins: false` evaluates route, host, table).
     pub most_specific_wins: bool,
     pub ignore_port_in_host: bool,
+    /// `ignore_path_parameters_in_path_matching`: segments of paths are matched without their `;` and what follows.
+    pub ignore_path_parameters: bool,
+    /// `vhost_header`: the field that names the host, instead of the authority. Lower case.
+    pub host_header: Option<Box<str>>,
+    /// `internal_only_headers`: taken out of requests of callers that are not internal. Lower case.
+    pub internal_only_headers: Vec<Box<str>>,
     pub max_direct_response_body: u32,
 }
 
@@ -46,6 +53,17 @@ pub struct VirtualHost {
     pub require_tls: RequireTls,
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header`.
+    pub include_is_timeout_retry: bool,
+    /// Groups of requests that are counted on their own; the first that matches.
+    pub virtual_clusters: Vec<VirtualCluster>,
+}
+
+/// `route.v3.VirtualCluster`.
+#[derive(Debug)]
+pub struct VirtualCluster {
+    pub name: Arc<str>,
+    pub headers: Vec<HeaderMatcher>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +81,10 @@ pub struct Route {
     pub action: Action,
     pub edits: HeaderEdits,
     pub filters: RouteFilters,
+    /// Its requests are counted on their own under this name; empty: they are not.
+    pub stat_prefix: Box<str>,
+    /// Bytes of a request body that may be kept to send it again. `None`: the listener's buffer limit.
+    pub body_limit: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -70,10 +92,42 @@ pub struct RouteMatch {
     pub path: PathMatch,
     pub headers: Vec<HeaderMatcher>,
     pub query: Vec<QueryMatcher>,
+    pub cookies: Vec<CookieMatcher>,
+    pub tls: Option<TlsMatch>,
     /// Only requests whose content-type is `application/grpc` or `application/grpc+...`.
     pub grpc_only: bool,
     /// `runtime_fraction` default value, in parts per million.
     pub fraction_ppm: Option<u32>,
+}
+
+impl RouteMatch {
+    /// The path alone decides.
+    pub fn at(path: PathMatch) -> Self {
+        RouteMatch {
+            path,
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            tls: None,
+            grpc_only: false,
+            fraction_ppm: None,
+        }
+    }
+}
+
+/// `route.v3.CookieMatcher`. A missing cookie does not match, so it does when inverted.
+#[derive(Debug)]
+pub struct CookieMatcher {
+    pub name: Box<str>,
+    pub value: StringMatcher,
+    pub invert: bool,
+}
+
+/// `RouteMatch.TlsContextMatchOptions`: the client's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsMatch {
+    pub presented: Option<bool>,
+    pub validated: Option<bool>,
 }
 
 /// The path without query and fragment is matched. With `ignore_case`, stored text is lower case.
@@ -93,6 +147,8 @@ pub enum PathMatch {
         ignore_case: bool,
     },
     Regex(Regex),
+    /// A URI template (`/a/{id}/*`), compiled.
+    Template(Regex),
     /// Matches CONNECT requests only.
     Connect,
 }
@@ -125,13 +181,15 @@ pub struct Forward {
     /// `hedge_policy.hedge_on_per_try_timeout`: a late attempt goes on while the next one starts.
     pub hedge_on_per_try_timeout: bool,
     /// `request_mirror_policies`.
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Arc<[Mirror]>,
     /// What of a request tells hashing balancers where it goes.
     pub hash: Vec<HashPolicy>,
     /// `metadata_match`: the subset of hosts that may be used; empty is any.
     pub subset: Arc<[(Box<str>, Box<str>)]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
+    /// `internal_redirect_policy`: redirects that are followed here instead of by the client.
+    pub internal_redirects: Option<InternalRedirects>,
     /// Status when the cluster does not exist (503 unless configured).
     pub cluster_not_found_status: u16,
 }
@@ -151,13 +209,36 @@ impl Forward {
             priority: Priority::Default,
             retry: None,
             hedge_on_per_try_timeout: false,
-            mirrors: Vec::new(),
+            mirrors: Arc::default(),
             hash: Vec::new(),
             subset: Arc::default(),
             upgrades: Vec::new(),
+            internal_redirects: None,
             cluster_not_found_status: 503,
         }
     }
+}
+
+/// `route.v3.InternalRedirectPolicy`.
+#[derive(Debug)]
+pub struct InternalRedirects {
+    /// Of 301, 302, 303, 307 and 308.
+    pub statuses: Vec<u16>,
+    pub most: u32,
+    pub cross_scheme: bool,
+    /// Copied from the redirect into the request; what it lacks is removed. Lower case.
+    pub copy: Vec<Box<str>>,
+    pub predicates: Vec<RedirectPredicate>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum RedirectPredicate {
+    /// Each route may be redirected to once.
+    PreviousRoutes,
+    /// Only to routes with these names.
+    AllowListed(Vec<Box<str>>),
+    /// Never from TLS to plain text.
+    SafeCrossScheme,
 }
 
 /// What a `grpc-timeout` request header changes. Zero as maximum: any.
@@ -187,6 +268,10 @@ pub struct Mirror {
     pub fraction_ppm: u32,
     /// Leave the host as it is instead of adding `-shadow`.
     pub keep_host: bool,
+    /// `host_rewrite_literal`.
+    pub host: Option<Box<str>>,
+    /// `request_headers_mutations`, in their order.
+    pub mutations: Vec<Mutation>,
 }
 
 #[derive(Debug)]
@@ -218,6 +303,8 @@ pub struct WeightedClusters {
 #[derive(Debug)]
 pub struct WeightedCluster {
     pub name: Arc<str>,
+    /// The cluster is named by this request header instead.
+    pub name_header: Option<Box<str>>,
     pub weight: u32,
     pub edits: HeaderEdits,
     pub filters: RouteFilters,
@@ -234,6 +321,8 @@ pub enum PathRewrite {
     Prefix(Box<str>),
     /// RE2 substitution: `\1` is written `${1}` here. Applies to the path without the query.
     Regex { regex: Regex, substitution: Box<str> },
+    /// The whole path, without the query. Empty: it stays.
+    Full(Format),
 }
 
 #[derive(Debug, Default)]
@@ -275,6 +364,8 @@ pub enum RedirectPath {
     #[default]
     Keep,
     Full(Box<str>),
+    /// `path_rewrite`: evaluated; when it comes out empty the path stays.
+    Formatted(Format),
     Prefix(Box<str>),
     Regex {
         regex: Regex,
@@ -287,5 +378,5 @@ pub struct DirectResponse {
     pub status: u16,
     pub body: Arc<[u8]>,
     /// `body_format`, when set, replaces `body`.
-    pub format: Option<Format>,
+    pub format: Option<BodyFormat>,
 }

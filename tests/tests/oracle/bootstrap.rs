@@ -2,32 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Names of the listeners, in the order of the YAML below.
-const LISTENERS: [&str; 23] = [
-    "routes",
-    "edits",
-    "rewrites",
-    "redirects",
-    "plain",
-    "edge",
-    "normalize",
-    "merge",
-    "slash_reject",
-    "slash_redirect",
-    "slash_forward",
-    "underscore_reject",
-    "underscore_drop",
-    "server_pass",
-    "server_append",
-    "http10",
-    "hosts",
-    "failures",
-    "tcp",
-    "limits",
-    "resilience",
-    "trusting",
-    "filters",
-];
+/// More than there are listeners.
+const MOST: usize = 64;
 
 pub(crate) struct Ports {
     pub(crate) admin: u16,
@@ -36,8 +12,10 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn choose() -> Ports {
-        let all = tests::process::ports::<24>();
-        Ports { admin: all[23], listeners: LISTENERS.into_iter().zip(all).collect() }
+        let all = tests::process::ports::<MOST>();
+        let names: Vec<&str> = http_listeners().iter().map(|listener| listener.0).chain(["tcp"]).collect();
+        assert!(names.len() < MOST, "there are more listeners than ports");
+        Ports { admin: all[MOST - 1], listeners: names.into_iter().zip(all).collect() }
     }
 
     pub(crate) fn listener(&self, name: &str) -> u16 {
@@ -45,9 +23,10 @@ impl Ports {
     }
 }
 
-pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
+/// `http2`: what the upstreams speak.
+pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>, http2: bool) -> String {
     let mut out = format!(
-        "admin:\n  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }}\nstatic_resources:\n  listeners:\n",
+        "node: {{ id: the-node, cluster: the-cluster }}\nadmin:\n  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }}\nstatic_resources:\n  listeners:\n",
         ports.admin
     );
     for (name, options, routes) in http_listeners() {
@@ -58,11 +37,18 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
         ports.listener("tcp")
     ));
     out.push_str("  clusters:\n");
+    let cluster = |name: &str, ports: &[u16]| cluster(name, ports, http2);
     for name in ["a", "b", "c", "gone"] {
         out.push_str(&cluster(name, &[backends[name]]));
     }
-    out.push_str(&cluster("brief", &[backends["a"]]));
-    out.push_str(BRIEF);
+    let brief = cluster("brief", &[backends["a"]]);
+    out.push_str(&match http2 {
+        true => brief.replace(
+            "explicit_http_config",
+            "common_http_protocol_options: { max_stream_duration: 0.2s }, explicit_http_config",
+        ),
+        false => brief + BRIEF,
+    });
     out.push_str(&cluster("tight", &[backends["a"]]));
     out.push_str(TIGHT);
     out.push_str(&cluster("mixed", &[backends["gone"], backends["a"]]));
@@ -73,11 +59,25 @@ pub(crate) fn text(ports: &Ports, backends: &BTreeMap<&str, u16>) -> String {
 /// The filters before the router, on the listener of that name.
 const FILTERS: &str = "          - { name: fault, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault } }\n          - { name: cors, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors } }\n";
 
+const LIMITED: &str = r#"          - name: mutation
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+              most_specific_header_mutations_wins: false
+              mutations:
+                request_mutations: [{ append: { header: { key: x-who, value: filter }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } }, { append: { header: { key: x-all, value: filter } } }]
+                response_mutations: [{ append: { header: { key: x-who, value: filter }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } }, { append: { header: { key: x-all, value: filter } } }]
+          - { name: buffer, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer, max_request_bytes: 100 } }
+          - { name: rate, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: all } }
+"#;
+
 /// More lines of the cluster above them.
 const BRIEF: &str = "    typed_extension_protocol_options:\n      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        common_http_protocol_options: { max_stream_duration: 0.2s }\n        explicit_http_config: { http_protocol_options: {} }\n";
 const TIGHT: &str = "    circuit_breakers: { thresholds: [{ priority: HIGH, max_requests: 0 }, { max_requests: 5, max_retries: 0 }] }\n";
 
-fn cluster(name: &str, ports: &[u16]) -> String {
+/// One line more for clusters that speak HTTP/2.
+const HTTP2: &str = "    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }\n";
+
+fn cluster(name: &str, ports: &[u16], http2: bool) -> String {
     let endpoints: Vec<String> = ports
         .iter()
         .map(|port| {
@@ -85,14 +85,22 @@ fn cluster(name: &str, ports: &[u16]) -> String {
         })
         .collect();
     format!(
-        "  - name: {name}\n    type: STATIC\n    connect_timeout: 1s\n    load_assignment:\n      cluster_name: {name}\n      endpoints: [{{ lb_endpoints: [{}] }}]\n",
-        endpoints.join(", ")
+        "  - name: {name}\n    type: STATIC\n    connect_timeout: 1s\n    load_assignment:\n      cluster_name: {name}\n      endpoints: [{{ lb_endpoints: [{}] }}]\n{}",
+        endpoints.join(", "),
+        if http2 { HTTP2 } else { "" }
     )
 }
 
 /// `options` are fields of the connection manager, `routes` what stands below `route_config`, both unindented.
 fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
-    let more = if name == "filters" { FILTERS } else { "" };
+    let more = match name {
+        "filters" | "mapped" | "mapped_json" => FILTERS,
+        "limited" => LIMITED,
+        "limited_wins" => {
+            &LIMITED.replace("most_specific_header_mutations_wins: false", "most_specific_header_mutations_wins: true")
+        }
+        _ => "",
+    };
     let indent =
         |text: &str, by: usize| -> String { text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     format!(
@@ -104,6 +112,52 @@ fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
 
 const TO_A: &str =
     "virtual_hosts:\n- { name: all, domains: ['*'], routes: [{ match: { prefix: / }, route: { cluster: a } }] }\n";
+
+/// The host is named by a header.
+const BY_HEADER: &str = "vhost_header: x-host\nvirtual_hosts:\n- { name: one, domains: [one], routes: [{ match: { prefix: / }, route: { cluster: a } }] }\n- { name: two, domains: [\"*.example\", \"*.example:80\"], routes: [{ match: { prefix: / }, route: { cluster: b } }] }\n";
+
+/// Tells what is thought of the client.
+const TELLING: &str = "virtual_hosts:\n- name: all\n  domains: ['*']\n  request_headers_to_add: [{ header: { key: x-remote, value: '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%' } }]\n  routes: [{ match: { prefix: / }, route: { cluster: a } }]\n";
+
+const EARLY: &str = r#"early_header_mutation_extensions:
+- name: early
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation
+    mutations:
+    - remove: x-drop
+    - remove_on_match: { key_matcher: { prefix: x-drop- } }
+    - append: { header: { key: x-route, value: "%REQ(x-in)%" }, append_action: ADD_IF_ABSENT }
+    - append: { header: { key: x-in, value: "more" } }
+scheme_header_transformation: { scheme_to_overwrite: https }
+"#;
+
+const EARLY_ROUTES: &str = "virtual_hosts:\n- name: all\n  domains: ['*']\n  routes:\n  - { match: { prefix: /routed, headers: [{ name: x-route, string_match: { exact: given } }] }, route: { cluster: b } }\n  - { match: { prefix: /scheme }, redirect: { path_redirect: /else } }\n  - { match: { prefix: / }, route: { cluster: a } }\n";
+
+const MAPPED: &str = r#"local_reply_config:
+  body_format: { text_format: "%LOCAL_REPLY_BODY%:%RESPONSE_CODE%:%REQ(:path)%\n" }
+  mappers:
+  - filter: { header_filter: { header: { name: x-teapot, present_match: true } } }
+    status_code: 418
+    body: { inline_string: "a teapot" }
+    headers_to_add: [{ header: { key: x-mapped, value: "%RESPONSE_CODE%" } }]
+  - filter: { and_filter: { filters: [{ status_code_filter: { comparison: { op: GE, value: { default_value: 500, runtime_key: x } } } }, { header_filter: { header: { name: x-special, present_match: true } } }] } }
+    body_format_override: { text_format: "special %RESPONSE_FLAGS%", content_type: "text/x-special" }
+  - filter: { response_flag_filter: { flags: [UF, UH] } }
+    status_code: 502
+  - filter: { or_filter: { filters: [{ status_code_filter: { comparison: { op: EQ, value: { default_value: 504, runtime_key: x } } } }, { status_code_filter: { comparison: { op: EQ, value: { default_value: 400, runtime_key: x } } } }] } }
+    body: { inline_string: "late or bad" }
+"#;
+
+const MAPPED_JSON: &str = r#"local_reply_config:
+  body_format: { json_format: { status: "%RESPONSE_CODE%", text: "%LOCAL_REPLY_BODY%", path: "%REQ(:path)%", none: "%REQ(x-none)%" } }
+  mappers:
+  - filter: { header_filter: { header: { name: x-teapot, present_match: true } } }
+    status_code: 200
+    body: { inline_string: "" }
+  - filter: { header_filter: { header: { name: x-special, present_match: true } } }
+    body_format_override: { text_format: "%RESPONSE_CODE% %RESPONSE_CODE_DETAILS%" }
+    headers_to_add: [{ header: { key: content-type, value: text/x-own }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]
+"#;
 
 /// Name, connection manager options, route configuration.
 fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
@@ -142,5 +196,48 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
             include_str!("resilience.yaml"),
         ),
         ("filters", "", include_str!("filters.yaml")),
+        ("matching", "", include_str!("matching.yaml")),
+        ("follow", "", include_str!("follow.yaml")),
+        ("limited", "", include_str!("limited.yaml")),
+        ("limited_wins", "", include_str!("limited.yaml")),
+        ("vhost", "", BY_HEADER),
+        ("mapped", MAPPED, include_str!("mapped.yaml")),
+        ("mapped_json", MAPPED_JSON, include_str!("mapped.yaml")),
+        ("early", EARLY, EARLY_ROUTES),
+        (
+            "xff_none",
+            "original_ip_detection_extensions: [{ name: xff, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig } }]",
+            TELLING,
+        ),
+        (
+            "xff_hops",
+            "original_ip_detection_extensions: [{ name: xff, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig, xff_num_trusted_hops: 1 } }]",
+            TELLING,
+        ),
+        (
+            "xff_cidrs",
+            "original_ip_detection_extensions: [{ name: xff, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig, xff_trusted_cidrs: { cidrs: [{ address_prefix: 127.0.0.0, prefix_len: 8 }, { address_prefix: 5.6.0.0, prefix_len: 16 }] } } }]",
+            TELLING,
+        ),
+        (
+            "xff_append",
+            "original_ip_detection_extensions: [{ name: xff, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig, skip_xff_append: false } }]\ninternal_address_config: { cidr_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }\nappend_x_forwarded_port: true",
+            TELLING,
+        ),
+        (
+            "edge_hops",
+            "use_remote_address: true\nxff_num_trusted_hops: 1\nappend_x_forwarded_port: true\nadd_user_agent: true",
+            TELLING,
+        ),
+        (
+            "client_header",
+            "original_ip_detection_extensions: [{ name: own, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig, header_name: X-Client, allow_extension_to_set_address_as_trusted: true } }]\ninternal_address_config: { cidr_ranges: [{ address_prefix: 1.0.0.0, prefix_len: 8 }] }",
+            TELLING,
+        ),
+        (
+            "client_strict",
+            "original_ip_detection_extensions: [{ name: own, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig, header_name: X-Client, reject_with_status: { code: Unauthorized } } }]",
+            TELLING,
+        ),
     ]
 }

@@ -26,11 +26,23 @@ impl Known {
         Known(entries)
     }
 
+    /// An entry is for the case in every protocol.
     pub(crate) fn reason(&self, case: &str) -> Option<&str> {
-        self.0.get(case).map(String::as_str)
+        self.0.get(case).or_else(|| self.0.get(bare(case))).map(String::as_str)
+    }
+
+    /// There is an entry for just this case, and it must differ. `Sometimes` begins the reason of a race that either
+    /// may win.
+    pub(crate) fn must_differ(&self, case: &str) -> bool {
+        self.0.get(case).is_some_and(|reason| !reason.starts_with("Sometimes"))
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+/// The name without the protocol it travels in.
+fn bare(case: &str) -> &str {
+    case.split_once("h2: ").map_or(case, |(_, name)| name)
 }

@@ -10,6 +10,7 @@ mod health;
 mod http2;
 mod learning;
 mod lifecycle;
+mod limits;
 mod load;
 mod outliers;
 mod overload;

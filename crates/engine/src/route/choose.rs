@@ -1,8 +1,8 @@
 //! Chooses the virtual host by name and the first route that matches.
 
-use super::matching;
+use super::matching::{self, Asked};
 use crate::head::Head;
-use model::route::{Domains, Forward, Route, RouteTable, Target, VirtualHost, WeightedCluster};
+use model::route::{Domains, Forward, Route, RouteTable, Target, VirtualCluster, VirtualHost, WeightedCluster};
 use std::borrow::Cow;
 
 /// The route a request takes.
@@ -12,11 +12,22 @@ pub struct Choice<'t> {
     pub route: &'t Route,
 }
 
-/// The first matching route; `random` decides runtime fractions (uniform over all of `u64`).
-pub fn choose<'t>(table: &'t RouteTable, head: &Head, random: u64) -> Option<Choice<'t>> {
-    let host = virtual_host(table, head.authority())?;
-    let route = host.routes.iter().find(|route| matching::matches(&route.matches, head, random))?;
+/// The first matching route.
+pub fn choose<'t>(table: &'t RouteTable, asked: &Asked<'_>) -> Option<Choice<'t>> {
+    let head = asked.head;
+    let name = match &table.host_header {
+        None => head.authority(),
+        Some(field) => head.get(field.as_bytes()).unwrap_or_default(),
+    };
+    let host = virtual_host(table, name)?;
+    let cut = table.ignore_path_parameters;
+    let route = host.routes.iter().find(|route| matching::matches(&route.matches, asked, cut))?;
     Some(Choice { host, route })
+}
+
+/// The group of requests that this one is counted with.
+pub fn virtual_cluster<'t>(host: &'t VirtualHost, head: &Head) -> Option<&'t VirtualCluster> {
+    host.virtual_clusters.iter().find(|one| one.headers.iter().all(|wanted| matching::header(wanted, head)))
 }
 
 /// Exact name first, then the longest suffix wildcard, the longest prefix wildcard, then `*`.
@@ -77,10 +88,7 @@ pub fn pick_cluster<'t>(
 ) -> Option<(Cow<'t, str>, Option<&'t WeightedCluster>)> {
     match &forward.target {
         Target::Cluster(name) => Some((Cow::Borrowed(name), None)),
-        Target::ClusterHeader(header) => {
-            let name = head.get(header.as_bytes()).filter(|name| !name.is_empty())?;
-            Some((std::str::from_utf8(name).ok()?.to_owned().into(), None))
-        }
+        Target::ClusterHeader(header) => Some((named(head, header)?, None)),
         Target::Weighted(weighted) => {
             let given = weighted
                 .header_name
@@ -89,13 +97,22 @@ pub fn pick_cluster<'t>(
             let mut point = given.unwrap_or(random) % weighted.total;
             for cluster in &weighted.clusters {
                 if point < u64::from(cluster.weight) {
-                    return Some((Cow::Borrowed(&cluster.name), Some(cluster)));
+                    let name = match &cluster.name_header {
+                        None => Cow::Borrowed(&*cluster.name),
+                        Some(header) => named(head, header)?,
+                    };
+                    return Some((name, Some(cluster)));
                 }
                 point -= u64::from(cluster.weight);
             }
             None
         }
     }
+}
+
+fn named<'t>(head: &Head, header: &str) -> Option<Cow<'t, str>> {
+    let name = head.get(header.as_bytes()).filter(|name| !name.is_empty())?;
+    std::str::from_utf8(name).ok().map(|name| Cow::Owned(name.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,19 +1,55 @@
 //! Does a route match a request? (`route.v3.RouteMatch`)
 
 use crate::head::Head;
+use crate::info::TlsFacts;
 use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher};
-use model::route::{PathMatch, RouteMatch};
+use model::route::{CookieMatcher, PathMatch, RouteMatch, TlsMatch};
 
-/// All conditions hold; `random` decides the runtime fraction.
-pub fn matches(wanted: &RouteMatch, head: &Head, random: u64) -> bool {
-    path(&wanted.path, head)
+/// A request that looks for its route.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub head: &'a Head,
+    /// Of the client's connection, if it is encrypted.
+    pub tls: Option<&'a TlsFacts>,
+    /// Decides runtime fractions; uniform over all of `u64`.
+    pub random: u64,
+}
+
+/// All conditions hold. `cut_parameters`: the path's segments end at their `;`.
+pub fn matches(wanted: &RouteMatch, asked: &Asked<'_>, cut_parameters: bool) -> bool {
+    let head = asked.head;
+    path(&wanted.path, head, cut_parameters)
         && wanted.headers.iter().all(|matcher| header(matcher, head))
         && (!wanted.grpc_only || head.is_grpc())
         && (wanted.query.is_empty() || wanted.query.iter().all(|matcher| query(matcher, head.query().unwrap_or(b""))))
-        && wanted.fraction_ppm.is_none_or(|ppm| random % 1_000_000 < u64::from(ppm))
+        && wanted.cookies.iter().all(|matcher| cookie(matcher, head))
+        && wanted.tls.is_none_or(|wanted| certificate(wanted, asked.tls))
+        && wanted.fraction_ppm.is_none_or(|ppm| asked.random % 1_000_000 < u64::from(ppm))
 }
 
-fn path(wanted: &PathMatch, head: &Head) -> bool {
+fn certificate(wanted: TlsMatch, tls: Option<&TlsFacts>) -> bool {
+    let presented = tls.is_some_and(|tls| !tls.peer_hash.is_empty());
+    let validated = presented && tls.is_some_and(|tls| tls.peer_validated);
+    wanted.presented.is_none_or(|wanted| wanted == presented)
+        && wanted.validated.is_none_or(|wanted| wanted == validated)
+}
+
+/// Of several cookies with the name the first counts.
+fn cookie(wanted: &CookieMatcher, head: &Head) -> bool {
+    let pairs = head.all(b"cookie").flat_map(|line| line.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+    let value = pairs.filter_map(|pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        (&pair[..at] == wanted.name.as_bytes()).then(|| unquoted(&pair[at + 1..]))
+    });
+    let mut value = value;
+    value.next().is_some_and(|value| wanted.value.matches(value)) != wanted.invert
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+fn path(wanted: &PathMatch, head: &Head, cut_parameters: bool) -> bool {
     if let PathMatch::Connect = wanted {
         return head.method() == b"CONNECT";
     }
@@ -21,6 +57,20 @@ fn path(wanted: &PathMatch, head: &Head) -> bool {
         return false;
     }
     let path = head.path_only();
+    if cut_parameters && memchr::memchr(b';', path).is_some() {
+        return path_text(wanted, &without_parameters(path));
+    }
+    path_text(wanted, path)
+}
+
+/// Each segment without what follows its `;`.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|&byte| byte == b'/');
+    let kept: Vec<&[u8]> = segments.map(|one| &one[..memchr::memchr(b';', one).unwrap_or(one.len())]).collect();
+    kept.join(&b'/')
+}
+
+fn path_text(wanted: &PathMatch, path: &[u8]) -> bool {
     match wanted {
         PathMatch::Prefix { prefix, ignore_case } => starts_with(path, prefix.as_bytes(), *ignore_case),
         PathMatch::Exact { path: wanted, ignore_case } => equal(path, wanted.as_bytes(), *ignore_case),
@@ -28,7 +78,7 @@ fn path(wanted: &PathMatch, head: &Head) -> bool {
             starts_with(path, prefix.as_bytes(), *ignore_case)
                 && (path.len() == prefix.len() || path[prefix.len()] == b'/')
         }
-        PathMatch::Regex(regex) => regex.is_match(path),
+        PathMatch::Regex(regex) | PathMatch::Template(regex) => regex.is_match(path),
         PathMatch::Connect => false,
     }
 }
@@ -112,16 +162,12 @@ mod tests {
         head
     }
 
-    fn at(path: PathMatch) -> RouteMatch {
-        RouteMatch { path, headers: vec![], query: vec![], grpc_only: false, fraction_ppm: None }
-    }
-
     #[test]
     fn paths() {
-        let prefix = at(PathMatch::Prefix { prefix: "/a".into(), ignore_case: false });
-        let exact = at(PathMatch::Exact { path: "/a".into(), ignore_case: true });
-        let separated = at(PathMatch::SeparatedPrefix { prefix: "/a".into(), ignore_case: false });
-        let regex = at(PathMatch::Regex(full_match_regex("/a|/b+").unwrap()));
+        let prefix = RouteMatch::at(PathMatch::Prefix { prefix: "/a".into(), ignore_case: false });
+        let exact = RouteMatch::at(PathMatch::Exact { path: "/a".into(), ignore_case: true });
+        let separated = RouteMatch::at(PathMatch::SeparatedPrefix { prefix: "/a".into(), ignore_case: false });
+        let regex = RouteMatch::at(PathMatch::Regex(full_match_regex("/a|/b+").unwrap()));
         for (path, wanted) in [
             ("/a", [true, true, true, true]),
             ("/A", [false, true, false, false]),
@@ -131,7 +177,8 @@ mod tests {
             ("/bb", [false, false, false, true]),
         ] {
             let head = request(path, &[]);
-            let found = [&prefix, &exact, &separated, &regex].map(|m| matches(m, &head, 0));
+            let found = [&prefix, &exact, &separated, &regex]
+                .map(|m| matches(m, &Asked { head: &head, tls: None, random: 0 }, false));
             assert_eq!(found, wanted, "{path}");
         }
     }
@@ -153,6 +200,49 @@ mod tests {
         assert!(!header(&matcher(HeaderKind::Range { start: 4, end: 5 }, false), &one));
         assert!(header(&matcher(HeaderKind::Present(false), false), &none));
         assert!(!header(&matcher(HeaderKind::Present(true), true), &two));
+    }
+
+    #[test]
+    fn path_parameters() {
+        let exact = RouteMatch::at(PathMatch::Exact { path: "/a".into(), ignore_case: false });
+        let head = request("/a;v=1?q", &[]);
+        let asked = Asked { head: &head, tls: None, random: 0 };
+        assert!(matches(&exact, &asked, true));
+        assert!(!matches(&exact, &asked, false));
+        assert_eq!(without_parameters(b"/a;b/c;d;e/f"), b"/a/c/f");
+    }
+
+    #[test]
+    fn cookies() {
+        let matcher = |invert| CookieMatcher { name: "s".into(), value: StringMatcher::exact("1"), invert };
+        for (line, wanted) in [
+            ("s=1", true),
+            ("a=2; s=1", true),
+            ("s=\"1\"", true),
+            ("s=2; s=1", false),
+            ("S=1", false),
+            ("s", false),
+            ("", false),
+        ] {
+            let head = request("/", &[("cookie", line)]);
+            assert_eq!(cookie(&matcher(false), &head), wanted, "{line}");
+            assert_eq!(cookie(&matcher(true), &head), !wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn certificates() {
+        let tls =
+            |hash: &str, peer_validated| TlsFacts { peer_hash: hash.into(), peer_validated, ..Default::default() };
+        let (none, seen, proven) = (tls("", false), tls("ab", false), tls("ab", true));
+        let presented = TlsMatch { presented: Some(true), validated: None };
+        let untrusted = TlsMatch { presented: None, validated: Some(false) };
+        let cases =
+            [(None, false, true), (Some(&none), false, true), (Some(&seen), true, true), (Some(&proven), true, false)];
+        for (facts, shown, doubtful) in cases {
+            assert_eq!(certificate(presented, facts), shown);
+            assert_eq!(certificate(untrusted, facts), doubtful);
+        }
     }
 
     #[test]

@@ -1,17 +1,37 @@
 //! Path and host rewriting of forwarded requests (`RouteAction`).
 
 use crate::head::Head;
+use model::format::Format;
 use model::route::{Forward, HostRewrite, PathMatch, PathRewrite, RouteMatch, WeightedCluster};
 use regex::bytes::Regex;
 
-/// The rewritten path with query, if the route rewrites it.
-pub fn path(forward: &Forward, matched: &RouteMatch, head: &Head) -> Option<Vec<u8>> {
+/// The rewritten path with query, if the route rewrites it. `render` evaluates a format.
+pub fn path(
+    forward: &Forward,
+    matched: &RouteMatch,
+    head: &Head,
+    render: impl Fn(&Format) -> Vec<u8>,
+) -> Option<Vec<u8>> {
     match &forward.path_rewrite {
         PathRewrite::None => None,
-        PathRewrite::Prefix(new) => Some(replace_prefix(matched, head, new)),
+        // With path parameters left out of the match the path need not begin so.
+        PathRewrite::Prefix(new) => begins(matched, head).then(|| replace_prefix(matched, head, new)),
         PathRewrite::Regex { regex, substitution } => {
             Some(with_query(substitute(regex, head.path_only(), substitution), head))
         }
+        PathRewrite::Full(format) => {
+            let new = render(format);
+            (!new.is_empty()).then(|| with_query(new, head))
+        }
+    }
+}
+
+fn begins(matched: &RouteMatch, head: &Head) -> bool {
+    match &matched.path {
+        PathMatch::Prefix { prefix, .. } | PathMatch::SeparatedPrefix { prefix, .. } => {
+            head.path().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        }
+        _ => true,
     }
 }
 
@@ -20,7 +40,7 @@ pub fn replace_prefix(matched: &RouteMatch, head: &Head, new: &str) -> Vec<u8> {
     let path = head.path();
     let cut = match &matched.path {
         PathMatch::Prefix { prefix, .. } | PathMatch::SeparatedPrefix { prefix, .. } => prefix.len(),
-        PathMatch::Exact { .. } | PathMatch::Regex(_) => head.path_only().len(),
+        PathMatch::Exact { .. } | PathMatch::Regex(_) | PathMatch::Template(_) => head.path_only().len(),
         PathMatch::Connect => 0,
     };
     let mut out = Vec::with_capacity(new.len() + path.len() - cut.min(path.len()));

@@ -192,24 +192,9 @@ fn write_series(out: &mut String, family: &str, labels: &str, total: &Total) {
 
 /// Family name and labels of a metric: the parts that vary become Envoy's tags.
 fn tagged(owner: &Owner, name: &str) -> (String, String) {
-    let (tag, value) = match owner {
-        Owner::Listener(value) => ("envoy_listener_address", value.replace(':', "_")),
-        Owner::Http(value) => ("envoy_http_conn_manager_prefix", value.to_string()),
-        Owner::Tcp(value) => ("envoy_tcp_prefix", value.to_string()),
-        Owner::Guard("connection_limit", value) => ("envoy_connection_limit_prefix", value.to_string()),
-        Owner::Guard(_, value) => ("envoy_local_network_ratelimit_prefix", value.to_string()),
-        Owner::Cluster(value) => ("envoy_cluster_name", value.to_string()),
-    };
-    let scope = match owner {
-        Owner::Listener(_) => "listener",
-        Owner::Http(_) => "http",
-        Owner::Tcp(_) => "tcp",
-        Owner::Guard(kind, _) => kind,
-        Owner::Cluster(_) => "cluster",
-    };
-    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let labels = format!("{tag}=\"{value}\"");
-    let side = if matches!(owner, Owner::Cluster(_)) { "upstream" } else { "downstream" };
+    let (scope, labels) = scope(owner);
+    let upstream = matches!(owner, Owner::Cluster(_) | Owner::Group { .. });
+    let side = if upstream { "upstream" } else { "downstream" };
     if let Some(code) = name.strip_prefix("rq_").filter(|code| code.as_bytes()[0].is_ascii_digit()) {
         return match code.strip_suffix("xx") {
             Some(class) => {
@@ -223,10 +208,34 @@ fn tagged(owner: &Owner, name: &str) -> (String, String) {
     (clean(&format!("{scope}.{rest}")), labels)
 }
 
+/// What all families of an owner begin with, and the labels that tell it from others of its kind.
+fn scope(owner: &Owner) -> (&'static str, String) {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let (scope, tag, value) = match owner {
+        Owner::Listener(value) => ("listener", "envoy_listener_address", value.replace(':', "_")),
+        Owner::Http(value) => ("http", "envoy_http_conn_manager_prefix", value.to_string()),
+        Owner::Tcp(value) => ("tcp", "envoy_tcp_prefix", value.to_string()),
+        Owner::Cluster(value) => ("cluster", "envoy_cluster_name", value.to_string()),
+        Owner::Guard("connection_limit", value) => {
+            ("connection_limit", "envoy_connection_limit_prefix", value.to_string())
+        }
+        Owner::Guard(kind, value) => (*kind, "envoy_local_network_ratelimit_prefix", value.to_string()),
+        Owner::Group { host, kind, name } => {
+            let (scope, tag) = match *kind {
+                "route" => ("vhost_route", "envoy_route"),
+                _ => ("vhost_vcluster", "envoy_virtual_cluster"),
+            };
+            return (scope, format!("{tag}=\"{}\",envoy_virtual_host=\"{}\"", escape(name), escape(host)));
+        }
+    };
+    (scope, format!("{tag}=\"{}\"", escape(&value)))
+}
+
 fn owner_text(owner: &Owner) -> String {
     match owner {
         Owner::Listener(value) => value.replace(':', "_"),
         Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) | Owner::Guard(_, value) => value.to_string(),
+        Owner::Group { name, .. } => name.to_string(),
     }
 }
 
@@ -239,6 +248,7 @@ fn clean(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::stats::GroupStats;
     use crate::telemetry::{ClusterStats, Registry};
     use std::sync::Arc;
     use std::time::Duration;
@@ -251,15 +261,20 @@ mod tests {
         stats.responses.note(200);
         stats.ssl_handshake.inc();
         stats.upstream_rq_time.record(Duration::from_millis(7));
+        let owner = Owner::Group { host: "all".into(), kind: "vcluster", name: "pay".into() };
+        let group: Arc<GroupStats> = registry.add(owner);
+        group.upstream_rq_total.inc();
         let read = registry.read();
         let none = BTreeMap::new();
         let used = Filter { used_only: true, ..Filter::default() };
         let lines = text(&read, &none, &used);
         assert!(lines.contains("cluster.shop.web.upstream_rq_total: 3\n"), "{lines}");
+        assert!(lines.contains("vhost.all.vcluster.pay.upstream_rq_total: 1\n"), "{lines}");
         assert!(lines.contains("cluster.shop.web.upstream_rq_200: 1\n"), "{lines}");
         assert!(lines.contains("cluster.shop.web.ssl.handshake: 1\n"), "{lines}");
         let scrape = prometheus(&read, &none, &used);
         for line in [
+            "envoy_vhost_vcluster_upstream_rq_total{envoy_virtual_cluster=\"pay\",envoy_virtual_host=\"all\"} 1\n",
             "# TYPE envoy_cluster_upstream_rq_total counter\n",
             "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"shop.web\"} 3\n",
             "envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"shop.web\"} 1\n",

@@ -34,6 +34,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// Ends it without passing its response on; the connection stays when nothing more comes.
+    pub(super) fn leave(mut self, cluster: &Cluster) {
+        let complete = self.uploaded && self.exchange.body().is_done();
+        let Attempt { exchange, host, in_flight, .. } = self;
+        exchange.finish(cluster, &host, complete);
+        drop(in_flight);
+    }
+
     fn give_up(self, cluster: &Cluster) {
         let Attempt { exchange, host, in_flight, .. } = self;
         exchange.finish(cluster, &host, false);
@@ -138,7 +146,7 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
                 if !wanted(call, journey, &Ending::Response(call.response)) {
                     return Ok(attempt);
                 }
-                if !grant(call, journey) {
+                if !grant(call, journey, false) {
                     return Ok(attempt);
                 }
                 attempt.give_up(&journey.cluster);
@@ -147,7 +155,7 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
                 journey.cluster.stats.upstream_rq_per_try_timeout.inc();
                 journey.cluster.note(&attempt.host, Sign::Timeout);
                 journey.late.push(attempt);
-                if !grant(call, journey) {
+                if !grant(call, journey, true) {
                     return wait_for_late(call, journey, Refusal::UpstreamTimeout).await;
                 }
             }
@@ -161,7 +169,8 @@ pub(super) async fn travel(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Re
                 }
                 note_failure(journey, &failed);
                 let ending = Ending::Failed { refusal: failed.refusal, sent: failed.sent };
-                if failed.is_final() || !wanted(call, journey, &ending) || !grant(call, journey) {
+                let late = matches!(failed.refusal, Refusal::PerTryTimeout | Refusal::PerTryIdleTimeout);
+                if failed.is_final() || !wanted(call, journey, &ending) || !grant(call, journey, late) {
                     return wait_for_late(call, journey, failed.refusal).await;
                 }
             }
@@ -269,7 +278,7 @@ fn wanted(call: &Call<'_>, journey: &Journey<'_>, ending: &Ending<'_>) -> bool {
 }
 
 /// Counts and grants another attempt within the policy, the circuit breaker and the budget.
-fn grant(call: &Call<'_>, journey: &mut Journey<'_>) -> bool {
+fn grant(call: &mut Call<'_>, journey: &mut Journey<'_>, late: bool) -> bool {
     let Some(policy) = &journey.policy else { return false };
     if call.upgrade || !call.body.can_rewind() {
         return false;
@@ -277,17 +286,23 @@ fn grant(call: &Call<'_>, journey: &mut Journey<'_>) -> bool {
     let (cluster, priority) = (&journey.cluster, journey.forward.priority as usize);
     if journey.retries >= policy.num_retries {
         cluster.stats.upstream_rq_retry_limit_exceeded.inc();
+        call.groups.each(|stats| stats.upstream_rq_retry_limit_exceeded.inc());
         return false;
     }
     let limits = &cluster.config.limits[priority];
     let (retries, active) = (cluster.active_retries[priority].get(), cluster.active_requests[priority].get());
     if !budget::may_start(limits, retries, active) || !cluster.withdraw_retry() {
         cluster.stats.upstream_rq_retry_overflow.inc();
+        call.groups.each(|stats| stats.upstream_rq_retry_overflow.inc());
         return false;
     }
     journey.retries += 1;
     cluster.stats.upstream_rq_retry.inc();
+    call.groups.each(|stats| stats.upstream_rq_retry.inc());
     journey.retrying = Some(Retrying::new(cluster, priority));
+    if journey.levels.choice.host.include_is_timeout_retry {
+        call.request.set(b"x-envoy-is-timeout-retry", if late { b"true" } else { b"false" });
+    }
     true
 }
 

@@ -8,17 +8,21 @@ use super::watch::Watch;
 use crate::clock;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
+use crate::state::groups::Groups;
 use crate::state::{HttpService, Worker};
 use engine::format::Context;
 use engine::head::{Head, Known};
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use engine::path::{Normalized, normalize};
 use engine::request::{self, Arrival};
-use engine::route;
+use engine::route::follow::Followed;
+use engine::route::{self, Asked};
 use model::Refusal;
+use model::format::Format;
 use model::http::UnderscoresAction;
 use model::refusal::BadRequest;
-use model::route::{Action, RequireTls};
+use model::route::{Action, RequireTls, RouteTable};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -29,6 +33,8 @@ pub struct Call<'c> {
     pub connection: &'c ConnectionFacts,
     pub request: &'c mut Head,
     pub response: &'c mut Head,
+    /// Of the response, when it is over.
+    pub trailers: Option<Box<Head>>,
     pub body: Replay<'c>,
     pub framing: Framing,
     pub expects_continue: bool,
@@ -39,6 +45,7 @@ pub struct Call<'c> {
     /// A trusted caller: its `x-envoy-` headers count.
     pub internal: bool,
     pub leftovers: Leftovers,
+    pub groups: Groups,
     pub info: StreamInfo,
     pub started: Instant,
 }
@@ -77,19 +84,38 @@ impl Drop for Active<'_> {
     }
 }
 
+/// What came of a pass over the routes.
+pub(super) enum Way {
+    Ended(Ended),
+    /// The upstream's redirect is followed here: the request is now another one.
+    Redirected,
+}
+
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
     if call.service.sheds && call.worker.sheds(|shed| shed.requests) {
         call.service.stats.downstream_rq_overload_close.inc();
         return Err(Refusal::Overloaded);
     }
-    admit(call)?;
+    let mut table = call.service.routes.current();
+    admit(call, &table)?;
     load::note_question(call);
-    if let Some(location) = normalize_path(call)? {
-        return respond::redirect(call, 307, location, None).await;
+    let mut followed = Followed::default();
+    loop {
+        if let Some(location) = normalize_path(call)? {
+            return respond::redirect(call, 307, location, None).await;
+        }
+        match pass(call, &table, &mut followed).await? {
+            Way::Ended(ended) => return Ok(ended),
+            Way::Redirected => start_over(call),
+        }
+        table = call.service.routes.current();
     }
-    let table = call.service.routes.current();
-    let choice = route::choose(&table, call.request, call.worker.random()).ok_or(Refusal::RouteNotFound)?;
-    let mut levels = respond::Levels { table: &table, choice, weighted: None };
+}
+
+/// Routes the request and does what the route says.
+async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) -> Result<Way, Refusal> {
+    let choice = choose(call, table).ok_or(Refusal::RouteNotFound)?;
+    let mut levels = respond::Levels { table, choice, weighted: None };
     let picked = match &choice.route.action {
         Action::Forward(forward) => route::pick_cluster(forward, call.request, forward::point(call, forward)),
         _ => None,
@@ -99,44 +125,95 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         let cluster = picked.as_ref().map_or("", |(name, _)| &**name);
         match filters::run(call, &levels, cluster).await {
             Ok(None) => {}
-            Ok(Some(ended)) => return Ok(ended),
-            Err(refusal) => return Ok(respond::refuse(call, refusal, Some(&levels)).await),
+            Ok(Some(ended)) => return Ok(Way::Ended(ended)),
+            Err(refusal) => return Ok(Way::Ended(respond::refuse(call, refusal, Some(&levels)).await)),
         }
     }
     if tls_required(call, choice.host.require_tls) {
         let location = [b"https://", call.request.authority(), call.request.path()].concat();
-        return respond::redirect(call, 301, location, None).await;
+        return respond::redirect(call, 301, location, None).await.map(Way::Ended);
     }
     if !choice.route.name.is_empty() {
         call.info.route_name.clone_from(&choice.route.name);
     }
-    match &choice.route.action {
-        Action::Forward(forward) => {
-            match forward::forward(call, &levels, forward, picked.map(|(name, _)| name)).await {
-                Ok(ended) => Ok(ended),
-                // What the router answers itself carries the route's header edits too.
-                Err(refusal) => Ok(respond::refuse(call, refusal, Some(&levels)).await),
-            }
-        }
+    act(call, &levels, picked.map(|(name, _)| name), followed).await
+}
+
+pub(super) fn choose<'t>(call: &Call<'_>, table: &'t RouteTable) -> Option<route::Choice<'t>> {
+    let asked = Asked { head: call.request, tls: call.connection.tls.as_ref(), random: call.worker.random() };
+    route::choose(table, &asked)
+}
+
+async fn act<'t>(
+    call: &mut Call<'_>,
+    levels: &respond::Levels<'t>,
+    cluster: Option<Cow<'t, str>>,
+    followed: &mut Followed,
+) -> Result<Way, Refusal> {
+    let route = levels.choice.route;
+    match &route.action {
+        Action::Forward(forward) => match forward::forward(call, levels, forward, cluster, followed).await {
+            Ok(way) => Ok(way),
+            // What the router answers itself carries the route's header edits too.
+            Err(refusal) => Ok(Way::Ended(respond::refuse(call, refusal, Some(levels)).await)),
+        },
         Action::Redirect(redirect) => {
             call.service.stats.rq_redirect.inc();
-            let location = route::redirect::location(redirect, &choice.route.matches, call.request);
-            respond::redirect(call, redirect.status, location, Some(&levels)).await
+            let render = |format: &Format| render(call, format);
+            let location = route::redirect::location(redirect, &route.matches, call.request, render);
+            if let Some(path) = route::redirect::rewritten(redirect, &route.matches, call.request) {
+                call.request.set_path(&path);
+            }
+            respond::redirect(call, redirect.status, location, Some(levels)).await.map(Way::Ended)
         }
         Action::Respond(direct) => {
             call.service.stats.rq_direct_response.inc();
-            respond::direct(call, direct, &levels).await
+            respond::direct(call, direct, levels).await.map(Way::Ended)
         }
         Action::NonForwarding => Err(Refusal::RouteNotFound),
     }
 }
 
+/// Evaluates a format about the request.
+pub(super) fn render(call: &Call<'_>, format: &Format) -> Vec<u8> {
+    let mut out = Vec::new();
+    engine::format::render(format, &Context { response: None, ..context(call) }, "", &mut out);
+    out
+}
+
+/// The redirect that is followed is logged, and the request begins anew.
+fn start_over(call: &mut Call<'_>) {
+    call.info.details = "internal_redirect";
+    finish(call);
+    call.service.stats.downstream_rq_total.inc();
+    call.service.stats.rq_total.inc();
+    call.started = clock::now();
+    call.info = StreamInfo {
+        protocol: call.info.protocol,
+        remote: call.info.remote,
+        start_unix_micros: clock::unix_micros(),
+        ..StreamInfo::default()
+    };
+    call.response.clear();
+    call.trailers = None;
+    call.leftovers = Leftovers::default();
+    call.groups = Groups::default();
+    call.watch.clear();
+    watch(call);
+}
+
+/// The deadlines that hold before there is a route.
+fn watch(call: &mut Call<'_>) {
+    let timeouts = &call.service.manager.timeouts;
+    call.watch.set_idle(timeouts.stream_idle, call.started);
+    call.watch.set_duration(call.started, timeouts.max_stream_duration);
+}
+
 /// Checks what routing relies on and applies the connection manager's own header rules.
-fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
+fn admit(call: &mut Call<'_>, table: &RouteTable) -> Result<(), Refusal> {
+    watch(call);
     let manager = &call.service.manager;
     let head = &mut *call.request;
-    call.watch.set_idle(manager.timeouts.stream_idle, call.started);
-    call.watch.set_duration(call.started, manager.timeouts.max_stream_duration);
     if call.info.protocol == Protocol::Http10 && !manager.http1.accept_http_10 {
         return Err(Refusal::UpgradeRequired);
     }
@@ -157,11 +234,17 @@ fn admit(call: &mut Call<'_>) -> Result<(), Refusal> {
     let worker = call.worker;
     let arrival = Arrival {
         direct_remote: call.connection.direct_remote,
+        local_port: call.connection.local.map(|local| local.port()),
         secure: call.connection.tls.is_some(),
         client_cert: client_cert.as_deref(),
         request_id: &|| worker.uuid(),
+        internal_only: &table.internal_only_headers,
     };
-    let client = request::arrive(manager, head, &arrival);
+    let render = |head: &Head, format: &Format, out: &mut Vec<u8>| {
+        engine::format::render(format, &Context::new(head, &call.info, call.connection), "", out);
+    };
+    engine::edits::mutate(&manager.early_mutations, head, render);
+    let client = request::arrive(manager, head, &arrival)?;
     call.info.remote = client.address;
     call.internal = client.internal;
     if call.upgrade && !upgrade_allowed(call) {
@@ -193,7 +276,7 @@ fn check_head(head: &mut Head, underscores: UnderscoresAction) -> Result<(), Ref
     if memchr::memchr(b'#', path).is_some() {
         return Err(Refusal::BadRequest(BadRequest::Fragment));
     }
-    if path.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+    if path.iter().any(|&byte| byte <= b' ' || byte >= 0x7f) {
         return Err(BAD_PATH);
     }
     if !path.is_empty() && path[0] != b'/' && path != b"*" {
@@ -289,23 +372,27 @@ fn finish(call: &mut Call<'_>) {
     stats.downstream_cx_rx_bytes_total.add(call.info.bytes_received);
     stats.downstream_cx_tx_bytes_total.add(call.info.bytes_sent);
     call.info.duration = Some(duration);
+    let grpc = (call.response.is_grpc()).then(|| grpc_status(call));
+    call.leftovers.counted.settle(call.info.status, grpc);
     if call.service.logs.is_empty() {
         return;
     }
     let context = context(call);
     for log in &call.service.logs {
-        log.log(&context);
+        log.log(&context, call.worker.random());
     }
 }
 
+/// UNKNOWN where the response does not say.
+fn grpc_status(call: &Call<'_>) -> u8 {
+    let told = call.trailers.as_ref().and_then(|trailers| trailers.get(b"grpc-status"));
+    let told = told.or_else(|| call.response.get(b"grpc-status"));
+    told.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(2)
+}
+
 fn context<'a>(call: &'a Call<'_>) -> Context<'a> {
-    Context {
-        request: call.request,
-        response: Some(call.response),
-        trailers: None,
-        info: &call.info,
-        connection: call.connection,
-    }
+    Context { trailers: call.trailers.as_deref(), ..Context::new(call.request, &call.info, call.connection) }
+        .with(call.response)
 }
 
 /// Answers a request of which not even the head could be understood.

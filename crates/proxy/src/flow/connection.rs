@@ -150,7 +150,7 @@ async fn secure(listener: &ListenerService, service: &ChainService, socket: Sock
             match tokio::time::timeout(limit, server.accept(socket)).await {
                 Ok(Ok(stream)) => {
                     listener.stats.ssl_handshake.inc();
-                    let facts = tls::facts(&stream);
+                    let facts = tls::facts(&server, &stream);
                     Some((Io::Server(Box::new(stream)), Some(facts)))
                 }
                 Ok(Err(error)) => {

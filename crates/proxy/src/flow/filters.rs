@@ -1,11 +1,19 @@
 //! The HTTP filters before the router: what they do to a request, and what they leave to be done to its response.
 
-use super::call::{Call, Ended};
+use super::call::{Call, Ended, render};
+use super::limits::{self, Counted};
 use super::respond::{self, Levels};
+use crate::state::filters::{ActiveFault, FilterState};
+use engine::edits;
 use engine::filter::cors::{self, Fields, Verdict};
 use engine::filter::fault::{self, Abort};
+use engine::filter::query;
+use engine::format::{self, Context};
 use model::Refusal;
-use model::filter::{FilterKind, HttpFilter, RouteFilter};
+use model::filter::{FilterKind, HeaderMutation, HttpFilter, RouteFilter, RouteFilters};
+use model::header::AddHeader;
+use model::refusal::Denied;
+use std::time::Duration;
 
 /// Left for the response.
 #[derive(Default)]
@@ -13,6 +21,11 @@ pub struct Leftovers {
     pub cors: Fields,
     /// Bytes per second at which the body may go out.
     pub rate: Option<u64>,
+    /// Headers, with their values, of an answer that a filter gives itself.
+    pub own_answer: Vec<(AddHeader, Vec<u8>)>,
+    pub retry_after: Option<Duration>,
+    pub counted: Counted,
+    faults: Vec<ActiveFault>,
     /// A peer's proxy asked for the load.
     pub tell_load: bool,
 }
@@ -20,15 +33,14 @@ pub struct Leftovers {
 /// Runs the chain; `Some` when a filter has answered. `cluster` is where the route leads.
 pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Result<Option<Ended>, Refusal> {
     let manager = call.service.manager.clone();
-    for filter in &manager.filters {
+    for (index, filter) in manager.filters.iter().enumerate() {
         let own = of_route(levels, filter);
         if matches!(own, Some(RouteFilter::Disabled)) || (filter.disabled && own.is_none()) {
             continue;
         }
-        let ended = match (&filter.kind, own) {
+        match (&filter.kind, own) {
             (FilterKind::Fault(_), Some(RouteFilter::Fault(fault))) | (FilterKind::Fault(fault), _) => {
-                inject(call, fault, cluster).await?;
-                None
+                inject(call, index, fault, cluster).await?;
             }
             // As in Envoy, only for routes that forward.
             (FilterKind::Cors, Some(RouteFilter::Cors(policy))) if !cluster.is_empty() => {
@@ -39,12 +51,21 @@ pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Res
                     }
                     _ => cors::judge(&[policy], call.request, call.worker.random()),
                 };
-                cross_origin(call, verdict).await?
+                if let Some(ended) = cross_origin(call, verdict).await? {
+                    return Ok(Some(ended));
+                }
             }
-            (FilterKind::Cors, _) => None,
-        };
-        if ended.is_some() {
-            return Ok(ended);
+            (FilterKind::Cors, _) => {}
+            (FilterKind::HeaderMutation(base), _) => {
+                each_mutation(base, &filter.name, levels, |mutations| mutate_request(call, mutations));
+            }
+            (FilterKind::Buffer(_), Some(RouteFilter::Buffer(limit))) | (FilterKind::Buffer(limit), _) => {
+                limits::buffer(call, *limit).await?;
+            }
+            (FilterKind::LocalRateLimit(_), Some(RouteFilter::LocalRateLimit(limit)))
+            | (FilterKind::LocalRateLimit(limit), _) => limits::rate(call, limit)?,
+            (FilterKind::AdmissionControl(config), _) => limits::admission(call, index, config)?,
+            (FilterKind::AdaptiveConcurrency(config), _) => limits::concurrency(call, index, config)?,
         }
     }
     Ok(None)
@@ -52,17 +73,82 @@ pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Res
 
 /// The most specific word on a filter: of the weighted cluster, the route, the virtual host or the table.
 fn of_route<'t>(levels: &Levels<'t>, filter: &HttpFilter) -> Option<&'t RouteFilter> {
-    let said = [
-        levels.weighted.map(|cluster| &cluster.filters),
-        Some(&levels.choice.route.filters),
-        Some(&levels.choice.host.filters),
-        Some(&levels.table.filters),
-    ];
-    said.into_iter().flatten().find_map(|list| list.iter().find(|(name, _)| *name == filter.name).map(|(_, own)| own))
+    said(levels, &filter.name).into_iter().flatten().next()
 }
 
-async fn inject(call: &mut Call<'_>, fault: &model::filter::Fault, cluster: &str) -> Result<(), Refusal> {
+/// What each level says of a filter, the most specific first.
+fn said<'t>(levels: &Levels<'t>, name: &str) -> [Option<&'t RouteFilter>; 4] {
+    let find = |list: &'t RouteFilters| list.iter().find(|(other, _)| **other == *name).map(|(_, own)| own);
+    [
+        levels.weighted.and_then(|cluster| find(&cluster.filters)),
+        find(&levels.choice.route.filters),
+        find(&levels.choice.host.filters),
+        find(&levels.table.filters),
+    ]
+}
+
+/// The filter's own mutations, then those of all levels.
+fn each_mutation<'t>(
+    base: &'t HeaderMutation,
+    name: &str,
+    levels: &Levels<'t>,
+    mut apply: impl FnMut(&'t HeaderMutation),
+) {
+    apply(base);
+    let mut all = said(levels, name);
+    if base.most_specific_wins {
+        all.reverse();
+    }
+    for own in all.into_iter().flatten() {
+        if let RouteFilter::HeaderMutation(mutations) = own {
+            apply(mutations);
+        }
+    }
+}
+
+fn mutate_request(call: &mut Call<'_>, mutations: &HeaderMutation) {
+    let Call { request, info, connection, .. } = call;
+    edits::mutate(&mutations.request, request, |head, value, out| {
+        format::render(value, &Context::new(head, info, connection), "", out);
+    });
+    if !mutations.query.is_empty() {
+        let path = query::mutate(call.request.path(), &mutations.query, |format| render(call, format));
+        call.request.set_path(&path);
+    }
+}
+
+/// What header mutation filters do to a response on its way out.
+pub(super) fn mutate_response(call: &mut Call<'_>, levels: &Levels<'_>) {
+    let manager = call.service.manager.clone();
+    for filter in manager.filters.iter().rev() {
+        let FilterKind::HeaderMutation(base) = &filter.kind else { continue };
+        let own = of_route(levels, filter);
+        if matches!(own, Some(RouteFilter::Disabled)) || (filter.disabled && own.is_none()) {
+            continue;
+        }
+        each_mutation(base, &filter.name, levels, |mutations| {
+            let Call { request, response, info, connection, .. } = &mut *call;
+            edits::mutate(&mutations.response, response, |response, value, out| {
+                format::render(value, &Context::new(request, info, connection).with(response), "", out);
+            });
+        });
+    }
+}
+
+async fn inject(call: &mut Call<'_>, index: usize, fault: &model::filter::Fault, cluster: &str) -> Result<(), Refusal> {
     let plan = fault::plan(fault, call.request, cluster, || call.worker.random());
+    if plan == fault::Plan::default() {
+        return Ok(());
+    }
+    let active = match &call.service.filters[index] {
+        FilterState::Faults(active) => active,
+        _ => return Ok(()),
+    };
+    if fault.most_active.is_some_and(|most| active.get() >= most) {
+        call.service.stats.fault_faults_overflow.inc();
+        return Ok(());
+    }
+    call.leftovers.faults.push(ActiveFault::new(active));
     if let Some(delay) = plan.delay {
         call.info.delayed = true;
         call.service.stats.fault_delays_injected.inc();
@@ -82,10 +168,10 @@ async fn inject(call: &mut Call<'_>, fault: &model::filter::Fault, cluster: &str
     }
     let Some(abort) = plan.abort else { return Ok(()) };
     call.service.stats.fault_aborts_injected.inc();
-    Err(match abort {
-        Abort::Http(status) => Refusal::FaultAbort(status),
-        Abort::Grpc(status) => Refusal::FaultAbortGrpc(status),
-    })
+    Err(Refusal::Denied(match abort {
+        Abort::Http(status) => Denied::Fault(status),
+        Abort::Grpc(status) => Denied::FaultGrpc(status),
+    }))
 }
 
 async fn cross_origin(call: &mut Call<'_>, verdict: Verdict) -> Result<Option<Ended>, Refusal> {
@@ -102,7 +188,7 @@ async fn cross_origin(call: &mut Call<'_>, verdict: Verdict) -> Result<Option<En
             for (name, value) in &fields {
                 call.response.push(name, value);
             }
-            respond::finish_head(call, None);
+            respond::finish_head(call, None, None);
             respond::reply(call, b"").await.map(Some)
         }
     }

@@ -1,7 +1,7 @@
 //! Forwards a request along its route: which cluster, which edits, how long, and how often it may be tried.
 
 use super::attempt::{self, Attempt};
-use super::call::{Call, Ended};
+use super::call::{Call, Way, choose, render};
 use super::mirror::{self, Shadow};
 use super::relay;
 use super::respond::Levels;
@@ -13,18 +13,21 @@ use engine::format::{self, Context};
 use engine::head::Known;
 use engine::resilience::deadline::{self, Deadlines};
 use engine::resilience::retry;
+use engine::route::follow::{self, Followed};
 use engine::route::hash::Hashed;
-use engine::route::rewrite;
+use engine::route::{self, Choice, rewrite};
 use model::Refusal;
 use model::balance::Metadata;
 use model::retry::RetryPolicy;
-use model::route::{Forward, Target};
+use model::route::{Forward, InternalRedirects, Target};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Body bytes kept for another attempt.
+/// Body bytes kept for another attempt on a connection that was alive, when nothing else asks for one.
 const REPLAY_LIMIT: usize = 64 * 1024;
+/// Body bytes kept for what the route asks for: Envoy's limit per connection.
+const BUFFER_LIMIT: usize = 1 << 20;
 
 /// A request on its way to one cluster.
 pub(super) struct Journey<'t> {
@@ -95,12 +98,13 @@ fn add(cell: &Cell<u32>, change: i32) {
 }
 
 /// Forwards the request along `forward` to `cluster`, the one that its target names.
-pub async fn forward<'t>(
+pub(super) async fn forward<'t>(
     call: &mut Call<'_>,
     levels: &Levels<'t>,
     forward: &'t Forward,
     cluster: Option<Cow<'t, str>>,
-) -> Result<Ended, Refusal> {
+    followed: &mut Followed,
+) -> Result<Way, Refusal> {
     let not_found = Refusal::ClusterNotFound(forward.cluster_not_found_status);
     let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
@@ -108,6 +112,7 @@ pub async fn forward<'t>(
     if !upgrade_allowed(call, forward) {
         return Err(Refusal::UpgradeDenied);
     }
+    join_groups(call, levels);
     let mut journey = plan(call, cluster, levels, forward);
     let longest = journey.deadlines.stream;
     if !longest.is_zero() && clock::since(call.started) >= longest {
@@ -121,11 +126,69 @@ pub async fn forward<'t>(
     let answered = attempt::travel(call, &mut journey).await;
     attempt::give_up_late(&mut journey);
     journey.retrying = None;
-    let answered = answered?;
+    let answered = answered.inspect_err(|refusal| {
+        if matches!(refusal, Refusal::UpstreamTimeout | Refusal::PerTryTimeout) {
+            call.groups.each(|stats| stats.upstream_rq_timeout.inc());
+        }
+        call.groups.answered(refusal.explain().http, None);
+    })?;
     if call.response.status == 101 && call.upgrade {
-        return relay::switch_protocols(call, answered, &journey).await;
+        return relay::switch_protocols(call, answered, &journey).await.map(Way::Ended);
     }
-    relay::stream_back(call, answered, &journey).await
+    if let Some(policy) = &forward.internal_redirects
+        && policy.statuses.contains(&call.response.status)
+    {
+        if follow(call, levels, policy, followed) {
+            journey.cluster.stats.upstream_internal_redirect_succeeded_total.inc();
+            answered.leave(&journey.cluster);
+            return Ok(Way::Redirected);
+        }
+        journey.cluster.stats.upstream_internal_redirect_failed_total.inc();
+    }
+    relay::stream_back(call, answered, &journey).await.map(Way::Ended)
+}
+
+/// The virtual cluster and the route that the request is counted with.
+fn join_groups(call: &mut Call<'_>, levels: &Levels<'_>) {
+    let Choice { host, route } = levels.choice;
+    if !host.virtual_clusters.is_empty() {
+        let group = route::virtual_cluster(host, call.request).map(|group| group.name.clone());
+        call.groups.join(call.worker.group(&host.name, "vcluster", group.as_deref().unwrap_or("other")));
+        call.info.virtual_cluster = group;
+    }
+    if !route.stat_prefix.is_empty() {
+        call.groups.join(call.worker.group(&host.name, "route", &route.stat_prefix));
+    }
+}
+
+/// Makes the request one for where the upstream redirects it to, if the policy and the routes let it go there.
+fn follow(call: &mut Call<'_>, levels: &Levels<'_>, policy: &InternalRedirects, followed: &mut Followed) -> bool {
+    if !call.body.is_done() || !call.body.can_rewind() {
+        return false;
+    }
+    let secure = call.connection.tls.is_some();
+    let Ok(to) = follow::destination(policy, call.request, call.response, secure, followed) else { return false };
+    let plain = follow::plainness(call.request, secure, &to);
+    let original = follow::original_url(call.request, plain.0);
+    let before = call.request.clone();
+    follow::redirect(policy, call.request, call.response, &to);
+    let from = &levels.choice.route.name;
+    let goes_on = choose(call, levels.table)
+        .is_some_and(|next| follow::permitted(policy, from, &next.route.name, plain, followed));
+    if !goes_on {
+        *call.request = before;
+        return false;
+    }
+    if follow::becomes_get(call.request, call.response.status) {
+        call.request.set_method(b"GET");
+        call.request.remove_known(Known::ContentLength);
+        call.framing = Framing::None;
+        call.body.discard();
+    }
+    call.request.set(b"x-envoy-original-url", &original);
+    call.body.rewind();
+    followed.count += 1;
+    true
 }
 
 /// Settles everything that does not depend on the host: deadlines, edits, copies.
@@ -146,9 +209,14 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
         call.watch.set_idle(idle, call.started);
     }
     call.watch.set_duration(call.started, deadlines.stream);
-    let shadows = mirror::shadows(call, forward);
-    let keep = if shadows.is_empty() { REPLAY_LIMIT } else { REPLAY_LIMIT.max(cluster.config.buffer_limit) };
-    call.body.keep_up_to(keep);
+    let shadows = mirror::shadows(call, levels, forward);
+    let again = match levels.choice.route.body_limit {
+        Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        None if policy.is_some() || forward.internal_redirects.is_some() => BUFFER_LIMIT,
+        None => REPLAY_LIMIT,
+    };
+    let keep = if shadows.is_empty() { again } else { again.max(cluster.config.buffer_limit) };
+    call.body.keep_up_to(keep, again);
     if call.body.is_done() && !call.upgrade {
         call.watch.set_route(clock::now(), deadlines.route);
     }
@@ -222,21 +290,14 @@ fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
         |edits| &edits.request,
         |edits| {
             let render = |head: &engine::Head, add: &model::format::Format, out: &mut Vec<u8>| {
-                let context = Context { request: head, response: None, trailers: None, info, connection };
-                format::render(add, &context, "", out);
+                format::render(add, &Context::new(head, info, connection), "", out);
             };
             edits::apply(edits, request, render, &mut scratch);
         },
     );
     let suppress = call.service.manager.suppress_envoy_headers;
+    // The host may follow from the path as it was asked for.
     let head = &mut *call.request;
-    if let Some(path) = rewrite::path(forward, &levels.choice.route.matches, head) {
-        if !suppress {
-            let original = head.path().to_vec();
-            head.set(b"x-envoy-original-path", &original);
-        }
-        head.set_path(&path);
-    }
     if let Some(host) = rewrite::host(forward, levels.weighted, head, "") {
         let original = head.authority().to_vec();
         if !suppress && original != host {
@@ -246,5 +307,14 @@ fn prepare(call: &mut Call<'_>, levels: &Levels<'_>, forward: &Forward) {
             engine::request::append_list(head, b"x-forwarded-host", &original, b",");
         }
         head.set_authority(&host);
+    }
+    let path = rewrite::path(forward, &levels.choice.route.matches, call.request, |format| render(call, format));
+    let head = &mut *call.request;
+    if let Some(path) = path {
+        if !suppress {
+            let original = head.path().to_vec();
+            head.set(b"x-envoy-original-path", &original);
+        }
+        head.set_path(&path);
     }
 }

@@ -126,6 +126,7 @@ impl Connection<'_> {
             connection: self.facts,
             request: &mut self.request,
             response: &mut self.response,
+            trailers: None,
             body: Replay::new(Source::H1(&mut self.reader), 0),
             framing: received.framing,
             expects_continue: received.expects_continue,
@@ -134,6 +135,7 @@ impl Connection<'_> {
             watch: &mut self.watch,
             internal: false,
             leftovers: Default::default(),
+            groups: Default::default(),
             info: StreamInfo {
                 protocol: received.protocol,
                 start_unix_micros: clock::unix_micros(),
@@ -156,6 +158,7 @@ impl Connection<'_> {
             connection: self.facts,
             request: &mut self.request,
             response: &mut self.response,
+            trailers: None,
             body: Replay::new(Source::Empty, 0),
             framing: Framing::None,
             expects_continue: false,
@@ -164,6 +167,7 @@ impl Connection<'_> {
             watch: &mut self.watch,
             internal: false,
             leftovers: Default::default(),
+            groups: Default::default(),
             info: StreamInfo {
                 protocol: Protocol::Http11,
                 start_unix_micros: clock::unix_micros(),

@@ -147,6 +147,7 @@ async fn serve_stream(
         connection: facts,
         request: &mut head,
         response: &mut response,
+        trailers: None,
         body: Replay::new(Source::H2(&mut source), 0),
         framing,
         expects_continue: false,
@@ -155,6 +156,7 @@ async fn serve_stream(
         watch: &mut watch,
         internal: false,
         leftovers: Default::default(),
+        groups: Default::default(),
         info: StreamInfo {
             protocol: Protocol::Http2,
             start_unix_micros: clock::unix_micros(),

@@ -1,12 +1,14 @@
 //! Copies of requests for other clusters (`request_mirror_policies`). Nobody waits for them; their answers are dropped.
 
 use super::call::Call;
+use super::respond::Levels;
 use crate::clock;
 use crate::http::body::{Input, Replay, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::upstream::exchange::{self, Exchange, Wish};
 use crate::upstream::{Cluster, Host};
 use engine::Head;
+use engine::format::Context;
 use engine::info::Protocol;
 use engine::request::append_list;
 use engine::resilience::deadline;
@@ -15,7 +17,7 @@ use engine::route::choose::without_port;
 use model::route::{Forward, MirrorTarget};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 /// A copy is given up after this time when the route has no timeout.
@@ -30,12 +32,12 @@ pub(super) struct Shadow {
 }
 
 /// The copies that the route asks for this time.
-pub(super) fn shadows(call: &Call<'_>, forward: &Forward) -> Vec<Shadow> {
+pub(super) fn shadows(call: &Call<'_>, levels: &Levels<'_>, forward: &Forward) -> Vec<Shadow> {
     let mut shadows = Vec::new();
     if call.upgrade {
         return shadows;
     }
-    for mirror in &forward.mirrors {
+    for mirror in forward.mirrors.iter() {
         if call.worker.random() % 1_000_000 >= u64::from(mirror.fraction_ppm) {
             continue;
         }
@@ -48,7 +50,15 @@ pub(super) fn shadows(call: &Call<'_>, forward: &Forward) -> Vec<Shadow> {
         };
         let Some(cluster) = cluster else { continue };
         let mut head = call.request.clone();
-        if !mirror.keep_host {
+        if levels.choice.host.include_request_attempt_count {
+            head.set(b"x-envoy-attempt-count", b"1");
+        }
+        engine::edits::mutate(&mirror.mutations, &mut head, |head, format, out| {
+            engine::format::render(format, &Context::new(head, &call.info, call.connection), "", out);
+        });
+        if let Some(host) = &mirror.host {
+            head.set_authority(host.as_bytes());
+        } else if !mirror.keep_host {
             let authority = call.request.authority();
             let host = without_port(authority);
             head.set_authority(&[host, b"-shadow", &authority[host.len()..]].concat());
@@ -155,7 +165,7 @@ struct Kept {
 }
 
 impl Input for Kept {
-    fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+    fn poll_data(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<bool, BodyError>> {
         Poll::Ready(Ok(self.read < self.data.len()))
     }
 

@@ -10,6 +10,7 @@ pub mod filters;
 pub mod forward;
 pub mod http1;
 pub mod http2;
+pub mod limits;
 pub mod load;
 mod mirror;
 pub mod relay;

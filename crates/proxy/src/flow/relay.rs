@@ -38,6 +38,7 @@ pub(super) async fn stream_back(
     cluster.stats.upstream_rq_completed.inc();
     if journey.retries > 0 && call.response.status < 500 {
         cluster.stats.upstream_rq_retry_success.inc();
+        call.groups.each(|stats| stats.upstream_rq_retry_success.inc());
     }
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
     // The time runs from the request's end: an answer that comes before has none.
@@ -56,12 +57,14 @@ pub(super) async fn stream_back(
         // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted.
         *keep_alive = false;
     }
-    respond::finish_head(call, Some(&journey.levels));
+    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
     respond::send_head(call, framing, keep_length)?;
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
     call.info.request_duration = Some(clock::since(call.started));
-    cluster.stats.upstream_rq_time.record(clock::since(answered.sent_at));
+    let took = clock::since(answered.sent_at);
+    cluster.stats.upstream_rq_time.record(took);
+    call.groups.answered(call.response.status, Some(took));
     cluster.stats.upstream_cx_rx_bytes_total.add(call.info.bytes_sent);
     cluster.stats.upstream_cx_tx_bytes_total.add(call.info.bytes_received);
     let Attempt { exchange, host, uploaded, .. } = answered;
@@ -98,7 +101,7 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
 async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Refusal> {
     let mut download = Transfer::default();
     let mut pace = call.leftovers.rate.map(Pace::new);
-    let Call { body, responder, watch, info, .. } = call;
+    let Call { body, responder, watch, info, trailers, .. } = call;
     let Attempt { exchange, upload, uploaded, .. } = answered;
     let outcome = poll_fn(|cx| {
         let before = download.bytes;
@@ -132,6 +135,7 @@ async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Re
     .await;
     info.bytes_sent += download.bytes;
     info.bytes_received = upload.bytes;
+    *trailers = download.trailers.take();
     outcome
 }
 
@@ -144,7 +148,7 @@ pub(super) async fn switch_protocols(
     journey.cluster.stats.responses.note(101);
     call.service.stats.downstream_cx_upgrades_total.inc();
     call.info.details = "via_upstream";
-    respond::finish_head(call, Some(&journey.levels));
+    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
     respond::send_head(call, Framing::None, true)?;
     let Attempt { exchange, .. } = answered;
     let Call { body, responder, info, .. } = call;

@@ -1,6 +1,7 @@
 //! Answers: the upstream's response head made ready for the client, and the proxy's own replies.
 
 use super::call::{Call, Ended};
+use super::filters;
 use crate::http::body::Sink;
 use crate::http::h1::encode::{self, ResponseOptions};
 use crate::http::h1::{Framing, Writer};
@@ -11,13 +12,14 @@ use engine::edits;
 use engine::format::{self, Context};
 use engine::head::{Head, Known};
 use engine::info::Protocol;
-use engine::request;
 use engine::route::Choice;
+use engine::{log_filter, request};
 use h2::server::SendResponse;
 use model::Refusal;
-use model::header::Edits;
+use model::header::{AddHeader, Edits};
 use model::refusal::grpc_of_http;
 use model::route::{DirectResponse, RouteTable, WeightedCluster};
+use std::borrow::Cow;
 use std::task::{self, Poll};
 
 /// The configuration levels whose header edits apply, most specific last to be found.
@@ -128,10 +130,17 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
     Ok(())
 }
 
-/// Applies what the routes and the connection manager say about response heads.
-pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
+/// Applies what the routes, the filters and the connection manager say about response heads. `edits`: the levels whose
+/// header edits are still to be made.
+pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>, edits: Option<&Levels<'_>>) {
     call.info.status = call.response.status;
     let upgraded = call.response.status == 101;
+    if let Some(levels) = edits {
+        edit(call, levels);
+    }
+    if let Some(levels) = levels.filter(|_| !call.service.manager.filters.is_empty()) {
+        filters::mutate_response(call, levels);
+    }
     request::depart(&call.service.manager, call.response, upgraded);
     if call.response.get_known(Known::Date).is_none() {
         call.worker.with_date(|date| call.response.push(b"date", date));
@@ -140,9 +149,6 @@ pub fn finish_head(call: &mut Call<'_>, levels: Option<&Levels<'_>>) {
         && let Some(id) = call.request.get(b"x-request-id")
     {
         call.response.set(b"x-request-id", id);
-    }
-    if let Some(levels) = levels {
-        edit(call, levels);
     }
     for (name, value) in &call.leftovers.cors {
         call.response.set(name, value);
@@ -160,6 +166,19 @@ fn edit(call: &mut Call<'_>, levels: &Levels<'_>) {
     );
 }
 
+/// Headers that a mapper of local replies adds.
+fn apply_response_list(
+    add: &[AddHeader],
+    request: &Head,
+    response: &mut Head,
+    info: &engine::StreamInfo,
+    connection: &engine::info::ConnectionFacts,
+) {
+    edits::add_all(add, response, |response, format, out| {
+        format::render(format, &Context::new(request, info, connection).with(response), "", out);
+    });
+}
+
 fn apply_response(
     edits: &Edits,
     request: &Head,
@@ -172,8 +191,7 @@ fn apply_response(
         edits,
         response,
         |response, add, out| {
-            let context = Context { request, response: Some(response), trailers: None, info, connection };
-            format::render(add, &context, "", out);
+            format::render(add, &Context::new(request, info, connection).with(response), "", out);
         },
         scratch,
     );
@@ -194,29 +212,98 @@ pub async fn redirect(
 ) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
     blank(call.response);
-    call.response.status = status;
     call.response.push(b"location", &location);
-    if call.request.is_grpc() {
-        to_grpc(call.response, grpc_of_http(status), b"");
-    }
-    finish_head(call, levels);
-    reply(call, b"").await
+    let body = local(call, levels, Local { status, grpc: None, body: b"" });
+    finish_head(call, levels, None);
+    reply(call, &body).await
 }
 
-/// gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`).
-fn to_grpc(response: &mut Head, status: u8, message: &[u8]) {
-    response.status = 200;
-    response.push(b"content-type", b"application/grpc");
-    response.push(b"grpc-status", itoa::Buffer::new().format(status).as_bytes());
-    if !message.is_empty() {
-        response.push(b"grpc-message", &engine::grpc::message(message));
+/// An answer of the proxy's own, before it gets its form.
+struct Local<'b> {
+    status: u16,
+    /// For gRPC clients; else what the status means.
+    grpc: Option<u8>,
+    body: &'b [u8],
+}
+
+/// Gives an answer the form that the connection manager and the client want; the body is what is sent.
+fn local<'b>(call: &mut Call<'_>, levels: Option<&Levels<'_>>, local: Local<'b>) -> Cow<'b, [u8]> {
+    let manager = call.service.manager.clone();
+    let config = &manager.local_reply;
+    let Local { mut status, mut grpc, body } = local;
+    let mut body = Cow::Borrowed(body);
+    call.response.status = status;
+    // The routes' edits come first, when there is no response yet that they could tell of.
+    call.info.status = 0;
+    if let Some(levels) = levels {
+        edit(call, levels);
     }
+    call.info.status = status;
+    let mapper = config.mappers.iter().find(|mapper| {
+        let context = Context::new(call.request, &call.info, call.connection).with(call.response);
+        log_filter::passes(&mapper.filter, &context, call.worker.random())
+    });
+    if let Some(mapper) = mapper {
+        if let Some(new) = &mapper.body {
+            body = new.to_vec().into();
+        }
+        let Call { request, response, info, connection, .. } = call;
+        apply_response_list(&mapper.headers, request, response, info, connection);
+        if let Some(new) = mapper.status.filter(|new| *new != status) {
+            (status, grpc) = (new, None);
+        }
+    }
+    call.response.status = status;
+    call.info.status = status;
+    let form = mapper.and_then(|mapper| mapper.format.as_ref()).or(config.body.as_ref());
+    if let Some(form) = form {
+        let Call { request, response, info, connection, .. } = call;
+        let context = Context { local_reply: &body, ..Context::new(request, info, connection).with(response) };
+        let mut rendered = Vec::new();
+        engine::line::render(&form.line, &context, &mut rendered);
+        body = rendered.into();
+    }
+    dress(call, status, grpc, body, form.map_or("text/plain", |form| &form.content_type))
+}
+
+/// gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`), others get the body.
+fn dress<'b>(
+    call: &mut Call<'_>,
+    status: u16,
+    grpc: Option<u8>,
+    body: Cow<'b, [u8]>,
+    content_type: &str,
+) -> Cow<'b, [u8]> {
+    let response = &mut *call.response;
+    if !call.request.is_grpc() {
+        // What a mapper has set gives way to a form that is not plain text.
+        let own = response.get(b"content-type").is_some();
+        if !body.is_empty() && (!own || content_type != "text/plain") {
+            response.set(b"content-type", content_type.as_bytes());
+        }
+        return body;
+    }
+    response.status = 200;
+    call.info.status = 200;
+    response.set(b"content-type", b"application/grpc");
+    response.set(b"grpc-status", itoa::Buffer::new().format(grpc.unwrap_or(grpc_of_http(status))).as_bytes());
+    if !body.is_empty() {
+        // A line of JSON ends, a message does not.
+        let message = if content_type == "application/json" { body.trim_ascii_end() } else { &body };
+        response.set(b"grpc-message", &engine::grpc::message(message));
+    }
+    Cow::Borrowed(b"")
 }
 
 /// The body the route gives.
 pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Levels<'_>) -> Result<Ended, Refusal> {
     call.info.details = "direct_response";
     blank(call.response);
+    if direct.status == 201 || (300..400).contains(&direct.status) {
+        // Envoy names what was asked for as the place of what was made.
+        let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
+        call.response.push(b"location", &location);
+    }
     call.response.status = direct.status;
     call.info.status = direct.status;
     // The configured body is not copied: many slow readers may wait for it.
@@ -224,23 +311,13 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
     let mut body: &[u8] = &direct.body;
     if let Some(format) = &direct.format {
         let Call { request, response, info, connection, .. } = call;
-        let context = Context { request, response: Some(response), trailers: None, info, connection };
-        format::render(format, &context, "-", &mut rendered);
+        let context = Context::new(request, info, connection).with(response);
+        engine::line::render(&format.line, &context, &mut rendered);
         body = &rendered;
     }
-    if direct.status == 201 || (300..400).contains(&direct.status) {
-        // Envoy names what was asked for as the place of what was made.
-        let location = [call.request.scheme(), b"://", call.request.authority(), call.request.path()].concat();
-        call.response.push(b"location", &location);
-    }
-    if call.request.is_grpc() {
-        to_grpc(call.response, grpc_of_http(direct.status), body);
-        body = &[];
-    } else if !body.is_empty() {
-        call.response.push(b"content-type", b"text/plain");
-    }
-    finish_head(call, Some(levels));
-    reply(call, body).await
+    let body = local(call, Some(levels), Local { status: direct.status, grpc: None, body });
+    finish_head(call, Some(levels), None);
+    reply(call, &body).await
 }
 
 /// The proxy's own answer to a request it cannot or will not forward.
@@ -261,30 +338,26 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     }
     let explained = refusal.explain();
     blank(call.response);
-    let grpc = call.request.is_grpc();
-    call.response.status = if grpc { 200 } else { explained.http };
-    call.info.status = call.response.status;
     let text = match call.info.attempts {
         0 | 1 => explained.body.to_string(),
         _ => explained.body.replace("reset reason:", "retried and the latest reset reason:"),
     };
-    let mut body = if grpc { Vec::new() } else { text.as_bytes().to_vec() };
-    if grpc {
-        to_grpc(call.response, explained.grpc, text.as_bytes());
-    } else if let Some(format) = &call.service.manager.local_reply_body {
-        body.clear();
-        let Call { request, response, info, connection, .. } = call;
-        let context = Context { request, response: Some(response), trailers: None, info, connection };
-        format::render(format, &context, "-", &mut body);
-    }
-    if !body.is_empty() {
-        call.response.push(b"content-type", b"text/plain");
-    }
     if refusal == Refusal::UpstreamOverflow && !call.service.manager.suppress_envoy_headers {
         call.response.set(b"x-envoy-overloaded", b"true");
     }
+    for (add, value) in std::mem::take(&mut call.leftovers.own_answer) {
+        edits::add_value(&add, call.response, &value);
+    }
+    if let Some(wait) = call.leftovers.retry_after
+        && call.response.get(b"retry-after").is_none()
+    {
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        call.response.set(b"retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+    }
+    let own = Local { status: explained.http, grpc: Some(explained.grpc), body: text.as_bytes() };
+    let body = local(call, levels, own);
     proxy_status(call, refusal);
-    finish_head(call, levels);
+    finish_head(call, levels, None);
     let closes = refusal.closes_connection() || call.request.method() == b"CONNECT";
     if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
         *keep_alive = false;
@@ -316,6 +389,10 @@ fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
 async fn cut(call: &mut Call<'_>) -> Ended {
     if let Responder::H2 { sink, respond } = &mut call.responder {
         // A reset discards what the connection has not written yet: what was already passed on goes out first.
+        if let Some(sink) = sink {
+            // A stream that is gone takes nothing more, and needs nothing more.
+            let _ = sink.send_piece();
+        }
         tokio::task::yield_now().await;
         match sink {
             Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),
@@ -329,7 +406,7 @@ async fn cut(call: &mut Call<'_>) -> Ended {
 /// Sends `call.response` with a complete body.
 pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
     let to_head = call.request.method() == b"HEAD";
-    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_done(), &mut call.responder) {
+    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_read(), &mut call.responder) {
         // A request body that nobody read makes the connection useless for another request.
         *keep_alive = false;
     }
@@ -350,6 +427,6 @@ pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Ref
     }
     sink.finish(None).map_err(|_| Refusal::DownstreamGone)?;
     std::future::poll_fn(|cx| sink.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
-    let reusable = request_body.is_done() && matches!(responder, Responder::H1 { keep_alive: true, .. });
+    let reusable = request_body.is_read() && matches!(responder, Responder::H1 { keep_alive: true, .. });
     Ok(if reusable { Ended::Reusable } else { Ended::Close })
 }

@@ -89,7 +89,7 @@ pub(super) fn edit(head: &mut Head, edits: &Edits) {
         tls: None,
         filter_chain: Box::default(),
     };
-    let context = Context { request: &none, response: None, trailers: None, info: &info, connection: &facts };
+    let context = Context::new(&none, &info, &facts);
     engine::edits::apply(edits, head, |_, value, out| format::render(value, &context, "", out), &mut Vec::new());
 }
 

@@ -188,17 +188,19 @@ pub struct Replay<'a> {
     served: usize,
     /// Bytes that may be kept; zero keeps nothing.
     limit: usize,
+    /// Bytes with which another attempt is still possible.
+    again: usize,
     lost: bool,
 }
 
 impl<'a> Replay<'a> {
     pub fn new(source: Source<'a>, limit: usize) -> Self {
-        Replay { source, kept: Vec::new(), served: 0, limit, lost: false }
+        Replay { source, kept: Vec::new(), served: 0, limit, again: limit, lost: false }
     }
 
-    /// From now on, up to `limit` bytes are kept for another attempt.
-    pub fn keep_up_to(&mut self, limit: usize) {
-        self.limit = limit;
+    /// From now on, up to `limit` bytes are kept, and up to `again` of them for another attempt.
+    pub fn keep_up_to(&mut self, limit: usize, again: usize) {
+        (self.limit, self.again) = (limit, again);
     }
 
     pub fn source(&mut self) -> &mut Source<'a> {
@@ -208,16 +210,27 @@ impl<'a> Replay<'a> {
     /// Starts over; false when the beginning was not kept.
     pub fn rewind(&mut self) -> bool {
         self.served = 0;
-        !self.lost
+        self.can_rewind()
+    }
+
+    /// Forgets what was kept: the request goes on without its body, which was read.
+    pub fn discard(&mut self) {
+        self.kept = Vec::new();
+        self.served = 0;
     }
 
     pub fn can_rewind(&self) -> bool {
-        !self.lost
+        !self.lost && self.kept.len() <= self.again
     }
 
     /// All that was read so far, if it was kept.
     pub fn kept(&self) -> Option<&[u8]> {
         (!self.lost).then_some(&self.kept)
+    }
+
+    /// All of it has come, whether or not it went on.
+    pub fn is_read(&self) -> bool {
+        self.source.is_done()
     }
 
     /// The body has no data at all, or all of it was read.

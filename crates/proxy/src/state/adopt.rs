@@ -1,6 +1,7 @@
 //! Takes over a new snapshot: what did not change stays, with its connections and counters.
 
 use super::drain::Drain;
+use super::filters::FilterState;
 use super::guard::{GuardService, Guards};
 use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
 use super::worker::{Slot, Worker};
@@ -206,6 +207,7 @@ impl Worker {
             sheds: true,
             manager: manager.clone(),
             routes,
+            filters: manager.filters.iter().map(FilterState::new).collect(),
             stats: self.registry.add(Owner::Http(manager.stat_prefix.as_ref().into())),
             logs: self.loggers(&manager.access_logs),
             drain: drain.clone(),

@@ -3,6 +3,8 @@
 
 pub mod adopt;
 pub mod drain;
+pub mod filters;
+pub mod groups;
 pub mod guard;
 pub mod service;
 pub mod shed;

@@ -1,6 +1,7 @@
 //! Listeners and filter chains as a worker runs them: the model plus counters, logs and TLS.
 
 use super::drain::Drain;
+use super::filters::FilterState;
 use super::guard::GuardService;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::{AccessLogger, HttpStats, ListenerStats};
@@ -39,6 +40,8 @@ pub struct HttpService {
     pub sheds: bool,
     pub manager: Arc<HttpManager>,
     pub routes: Rc<Routes>,
+    /// What the manager's filters remember, in their order.
+    pub filters: Vec<FilterState>,
     pub stats: Arc<HttpStats>,
     pub logs: Vec<AccessLogger>,
     pub drain: Rc<Drain>,

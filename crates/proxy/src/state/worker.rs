@@ -1,5 +1,6 @@
 //! One worker's state.
 
+use super::groups::GroupNames;
 use super::service::{ListenerService, Routes};
 use super::shed::Shed;
 use crate::telemetry::Registry;
@@ -30,6 +31,7 @@ pub struct Worker {
     /// Listener versions that were replaced or removed and still have connections.
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
     outputs: RefCell<Vec<Rc<Output>>>,
+    pub(super) groups: GroupNames,
     random: RefCell<fastrand::Rng>,
     pub shed: RefCell<Shed>,
     /// Told when `shed` changes.
@@ -55,6 +57,7 @@ impl Worker {
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             outputs: RefCell::default(),
+            groups: GroupNames::default(),
             random: RefCell::new(fastrand::Rng::new()),
             shed: RefCell::default(),
             shed_changed: Notify::new(),

@@ -31,9 +31,9 @@ pub async fn serve(worker: &Rc<Worker>, service: &TcpService, facts: &Connection
     stats.downstream_cx_active.dec();
     info.duration = Some(started.elapsed());
     let none = Head::default();
-    let context = Context { request: &none, response: None, trailers: None, info: &info, connection: facts };
+    let context = Context::new(&none, &info, facts);
     for log in &service.logs {
-        log.log(&context);
+        log.log(&context, worker.random());
     }
 }
 

@@ -8,6 +8,14 @@ pub use access_log::AccessLogger;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use stats::{ClusterStats, HttpStats, ListenerStats, Registry};
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// Since this process began to measure; never goes back.
+pub fn uptime() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 /// Physical memory of this process, in bytes.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

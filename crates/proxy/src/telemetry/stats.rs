@@ -46,7 +46,8 @@ group! {
             downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
-            downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
+            downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, fault_faults_overflow,
+            local_rate_limited, admission_control_rq_rejected, adaptive_concurrency_rq_blocked, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
         gauges: downstream_cx_active, downstream_rq_active;
         histograms: downstream_rq_time
     }
@@ -83,7 +84,8 @@ group! {
             upstream_rq_max_duration_reached, upstream_rq_mirror_overflow, upstream_rq_retry_backoff_exponential,
             upstream_rq_retry_backoff_ratelimited, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
-            upstream_rq_pending_overflow, upstream_rq_cancelled, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
+            upstream_rq_pending_overflow, upstream_rq_cancelled, upstream_internal_redirect_succeeded_total,
+            upstream_internal_redirect_failed_total, ssl_handshake, ssl_connection_error, membership_change, lb_healthy_panic,
             lb_subsets_selected, lb_subsets_fallback, lb_subsets_fallback_panic, lb_zone_routing_all_directly,
             lb_zone_routing_sampled, lb_zone_routing_cross_zone, lb_zone_no_capacity_left, lb_zone_cluster_too_small,
             lb_local_cluster_not_ok, lb_recalculate_zone_structures,
@@ -106,6 +108,16 @@ group! {
         gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, membership_degraded,
             lb_subsets_active, outlier_detection_ejections_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
+    }
+}
+
+group! {
+    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat prefix>.`
+    GroupStats {
+        counters: upstream_rq_total, upstream_rq_retry, upstream_rq_retry_limit_exceeded, upstream_rq_retry_overflow,
+            upstream_rq_retry_success, upstream_rq_timeout;
+        gauges:;
+        histograms: upstream_rq_time
     }
 }
 
@@ -166,6 +178,12 @@ pub enum Owner {
     Http(Arc<str>),
     Tcp(Arc<str>),
     Cluster(Arc<str>),
+    /// In a virtual host: a `vcluster` or `route` and its name.
+    Group {
+        host: Arc<str>,
+        kind: &'static str,
+        name: Arc<str>,
+    },
     /// A network filter of this kind, with its prefix.
     Guard(&'static str, Arc<str>),
 }
@@ -258,12 +276,13 @@ impl Owner {
             Owner::Tcp(owner) => ("tcp", owner.to_string()),
             Owner::Guard(kind, owner) => (*kind, owner.to_string()),
             Owner::Cluster(owner) => ("cluster", owner.to_string()),
+            Owner::Group { host, kind, name } => ("vhost", format!("{host}.{kind}.{name}")),
         };
         let name = match (self, name) {
             (_, name) if name.starts_with("ssl_") => format!("ssl.{}", &name[4..]),
             (_, name) if name.starts_with("outlier_detection_") => format!("outlier_detection.{}", &name[18..]),
             (_, name) if name.starts_with("health_check_") => format!("health_check.{}", &name[13..]),
-            (Owner::Cluster(_), name) if name.starts_with("rq_") => format!("upstream_{name}"),
+            (Owner::Cluster(_) | Owner::Group { .. }, name) if name.starts_with("rq_") => format!("upstream_{name}"),
             (_, name) if name.starts_with("rq_") && name.as_bytes()[3].is_ascii_digit() => format!("downstream_{name}"),
             (_, name) => name.to_string(),
         };

@@ -33,13 +33,15 @@ pub struct ServerTls {
     configured: Arc<rustls::ServerConfig>,
     /// For clients that offer none of the configured protocols.
     without_alpn: Arc<rustls::ServerConfig>,
+    /// Client certificates are checked against authorities.
+    validates: bool,
 }
 
 impl ServerTls {
-    pub(crate) fn new(configured: Arc<rustls::ServerConfig>) -> Self {
+    pub(crate) fn new(configured: Arc<rustls::ServerConfig>, validates: bool) -> Self {
         let mut without_alpn = (*configured).clone();
         without_alpn.alpn_protocols.clear();
-        ServerTls { configured, without_alpn: Arc::new(without_alpn) }
+        ServerTls { configured, without_alpn: Arc::new(without_alpn), validates }
     }
 
     /// The server's side of a handshake. A client without a protocol in common is served without ALPN, as by Envoy,
@@ -102,8 +104,8 @@ impl ClientTls {
     }
 }
 
-/// What the handshake established, for logs and policy.
-pub fn facts(stream: &server::TlsStream<Socket>) -> TlsFacts {
+/// What the handshake with `tls` established, for logs and policy.
+pub fn facts(tls: &ServerTls, stream: &server::TlsStream<Socket>) -> TlsFacts {
     let connection = stream.get_ref().1;
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -118,6 +120,7 @@ pub fn facts(stream: &server::TlsStream<Socket>) -> TlsFacts {
             facts.peer_subject = names.subject.as_str().into();
         }
         facts.peer_hash = identity::fingerprint(certificate).into();
+        facts.peer_validated = tls.validates;
     }
     facts
 }

@@ -57,7 +57,7 @@ impl Preparer {
         let key = material.key(&(tls.require_client_certificate, "server"));
         let transport =
             old.servers.get(&key).cloned().unwrap_or_else(|| match id::server_config(&material.server(tls)) {
-                Ok(config) => ServerTransport::Tls(Arc::new(super::ServerTls::new(config))),
+                Ok(config) => ServerTransport::Tls(Arc::new(super::ServerTls::new(config, material.validates()))),
                 Err(error) => ServerTransport::Broken(error.to_string().into()),
             });
         self.servers.insert(key, transport.clone());
@@ -158,6 +158,10 @@ impl<'m> Material<'m> {
             max_version: self.common.max_version,
             resumption,
         }
+    }
+
+    fn validates(&self) -> bool {
+        self.ca.is_some() && !self.accepts_untrusted()
     }
 
     fn accepts_untrusted(&self) -> bool {

@@ -40,14 +40,16 @@ pub fn forward(cluster: &str) -> Forward {
 }
 
 pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager {
-    let matches = RouteMatch {
-        path: PathMatch::Prefix { prefix: "/".into(), ignore_case: false },
-        headers: vec![],
-        query: vec![],
-        grpc_only: false,
-        fraction_ppm: None,
+    let matches = RouteMatch::at(PathMatch::Prefix { prefix: "/".into(), ignore_case: false });
+    let route = Route {
+        name: "all".into(),
+        matches,
+        action,
+        edits: HeaderEdits::default(),
+        filters: vec![],
+        stat_prefix: "".into(),
+        body_limit: None,
     };
-    let route = Route { name: "all".into(), matches, action, edits: HeaderEdits::default(), filters: vec![] };
     let host = VirtualHost { name: "all".into(), routes: vec![route], ..Default::default() };
     let domains = Domains { any: Some(0), ..Default::default() };
     let table = RouteTable { virtual_hosts: vec![host], domains, ..Default::default() };
@@ -83,7 +85,12 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         upgrades: vec!["websocket".into()],
         stream_error_on_invalid: false,
         proxy_status: None,
-        local_reply_body: None,
+        local_reply: Default::default(),
+        early_mutations: vec![],
+        client_address: vec![],
+        append_x_forwarded_port: false,
+        scheme: None,
+        user_agent: None,
         set_current_client_cert_details: ClientCertDetails::default(),
         forward_client_cert: ForwardClientCert::Sanitize,
     };

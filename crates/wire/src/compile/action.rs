@@ -1,14 +1,16 @@
 //! What a route does: forward, redirect or answer (`route.v3.RouteAction`, `RedirectAction`, `DirectResponseAction`).
 
 use super::header::{self, header_lists, header_name};
-use super::{Result, data, duration, filter, flag, format, known, lb, lower, matcher, not_empty, retry, uint};
+use super::{
+    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, uint,
+};
 use crate::pb::envoy::config::core::v3::{Metadata, RoutingPriority};
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
 use model::retry::RetryPolicy;
 use model::route::{
-    Action, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathRewrite, Priority, Redirect,
-    RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
+    Action, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathMatch, PathRewrite, Priority,
+    Redirect, RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
 };
 use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
@@ -24,6 +26,14 @@ pub(super) struct Scope<'a> {
     pub(super) table: &'a pb::RouteConfiguration,
 }
 
+/// What a route has of its virtual host and table where it says nothing itself.
+#[derive(Clone, Default)]
+pub(super) struct Inherited {
+    pub(super) retry: Option<Arc<RetryPolicy>>,
+    pub(super) hedge_on_per_try_timeout: bool,
+    pub(super) mirrors: Arc<[Mirror]>,
+}
+
 impl Scope<'_> {
     fn cluster(&self, at: &At<'_>, name: &str) -> Result<Arc<str>> {
         if self.clusters.is_some_and(|clusters| !clusters.contains(name)) {
@@ -36,13 +46,14 @@ impl Scope<'_> {
 
 pub(super) fn action(
     scope: &Scope<'_>,
-    retry: Option<&Arc<RetryPolicy>>,
+    inherited: &Inherited,
     at: &At<'_>,
     pb: &pb::route::Action,
+    matched: &PathMatch,
 ) -> Result<Action> {
     match pb {
         pb::route::Action::Route(route) => {
-            Ok(Action::Forward(Box::new(forward(scope, retry, &at.field("route"), route)?)))
+            Ok(Action::Forward(Box::new(forward(scope, inherited, &at.field("route"), route, matched)?)))
         }
         pb::route::Action::Redirect(to) => Ok(Action::Redirect(redirect(&at.field("redirect"), to)?)),
         pb::route::Action::DirectResponse(answer) => {
@@ -55,9 +66,10 @@ pub(super) fn action(
 
 fn forward(
     scope: &Scope<'_>,
-    fallback: Option<&Arc<RetryPolicy>>,
+    inherited: &Inherited,
     at: &At<'_>,
     pb: &pb::RouteAction,
+    matched: &PathMatch,
 ) -> Result<Forward> {
     let longest = pb.max_stream_duration.as_ref();
     // It replaces the route's timeout.
@@ -68,7 +80,7 @@ fn forward(
     let own = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
     Ok(Forward {
         target: target(scope, at, pb)?,
-        path_rewrite: path_rewrite(at, pb)?,
+        path_rewrite: path_rewrite(at, pb, matched)?,
         host_rewrite: host_rewrite(at, pb)?,
         append_x_forwarded_host: pb.append_x_forwarded_host,
         timeout,
@@ -84,12 +96,16 @@ fn forward(
             RoutingPriority::Default => Priority::Default,
             RoutingPriority::High => Priority::High,
         },
-        hedge_on_per_try_timeout: pb.hedge_policy.as_ref().is_some_and(|hedge| hedge.hedge_on_per_try_timeout),
-        mirrors: mirrors(scope, at, pb)?,
+        hedge_on_per_try_timeout: match &pb.hedge_policy {
+            Some(hedge) => hedge.hedge_on_per_try_timeout,
+            None => inherited.hedge_on_per_try_timeout,
+        },
+        mirrors: mirrors(scope, at, &pb.request_mirror_policies, &inherited.mirrors)?,
+        retry: own.transpose()?.map(Arc::new).or_else(|| inherited.retry.clone()),
         hash: lb::hash_policies(at, &pb.hash_policy)?,
         subset: subset(&[], pb.metadata_match.as_ref()),
-        retry: own.transpose()?.map(Arc::new).or_else(|| fallback.cloned()),
         upgrades: upgrades(at, pb)?,
+        internal_redirects: follow::policy(at, pb)?,
         cluster_not_found_status: match known(
             at,
             "cluster_not_found_response_code",
@@ -116,23 +132,38 @@ fn grpc_timeout(at: &At<'_>, pb: &pb::RouteAction) -> Result<GrpcTimeout> {
     Ok(max.map_or(GrpcTimeout::Ignored, |max| GrpcTimeout::Route { max, offset }))
 }
 
-fn mirrors(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<Mirror>> {
-    gather(pb.request_mirror_policies.iter().enumerate().map(|(index, policy)| {
-        let at = at.item("request_mirror_policies", index);
-        let target = match (policy.cluster.as_str(), policy.cluster_header.as_str()) {
-            ("", "") => return at.field("cluster").wrong("is required, or cluster_header"),
-            (cluster, "") => MirrorTarget::Cluster(scope.cluster(&at.field("cluster"), cluster)?),
-            ("", header) => MirrorTarget::ClusterHeader(header_name(&at.field("cluster_header"), header)?),
-            _ => return at.field("cluster_header").wrong("cannot be set together with cluster"),
-        };
-        let fraction = policy.runtime_fraction.as_ref();
-        let fraction = fraction.map(|fraction| matcher::fraction(&at.field("runtime_fraction"), fraction));
-        Ok(Mirror {
-            target,
-            fraction_ppm: fraction.transpose()?.unwrap_or(1_000_000),
-            keep_host: policy.disable_shadow_host_suffix_append,
-        })
-    }))
+/// `request_mirror_policies` of one level; where there are none, those of the level above.
+pub(super) fn mirrors(
+    scope: &Scope<'_>,
+    at: &At<'_>,
+    pb: &[pb::route_action::RequestMirrorPolicy],
+    above: &Arc<[Mirror]>,
+) -> Result<Arc<[Mirror]>> {
+    if pb.is_empty() {
+        return Ok(above.clone());
+    }
+    let mirrors = pb.iter().enumerate();
+    let mirrors =
+        gather(mirrors.map(|(index, policy)| mirror(scope, &at.item("request_mirror_policies", index), policy)));
+    mirrors.map(Arc::from)
+}
+
+fn mirror(scope: &Scope<'_>, at: &At<'_>, pb: &pb::route_action::RequestMirrorPolicy) -> Result<Mirror> {
+    let target = match (pb.cluster.as_str(), pb.cluster_header.as_str()) {
+        ("", "") => return at.field("cluster").wrong("is required, or cluster_header"),
+        (cluster, "") => MirrorTarget::Cluster(scope.cluster(&at.field("cluster"), cluster)?),
+        ("", header) => MirrorTarget::ClusterHeader(header_name(&at.field("cluster_header"), header)?),
+        _ => return at.field("cluster_header").wrong("cannot be set together with cluster"),
+    };
+    let fraction = pb.runtime_fraction.as_ref();
+    let fraction = fraction.map(|fraction| matcher::fraction(&at.field("runtime_fraction"), fraction));
+    Ok(Mirror {
+        target,
+        fraction_ppm: fraction.transpose()?.unwrap_or(1_000_000),
+        keep_host: pb.disable_shadow_host_suffix_append,
+        host: (!pb.host_rewrite_literal.is_empty()).then(|| pb.host_rewrite_literal.as_str().into()),
+        mutations: header::mutations(at, "request_headers_mutations", &pb.request_headers_mutations)?,
+    })
 }
 
 fn upgrades(at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<(Box<str>, bool)>> {
@@ -211,10 +242,16 @@ fn weighted_cluster(
     pb: &pb::weighted_cluster::ClusterWeight,
     of_route: &[(Box<str>, Box<str>)],
 ) -> Result<WeightedCluster> {
-    let name = not_empty(at, "name", &pb.name)?;
     let host = pb.host_rewrite_specifier.as_ref();
+    let (name, name_header) = match (pb.name.as_str(), pb.cluster_header.as_str()) {
+        ("", "") => return at.field("name").wrong("must not be empty; or give cluster_header"),
+        (name, "") => (scope.cluster(&at.field("name"), name)?, None),
+        ("", header) => ("".into(), Some(header_name(&at.field("cluster_header"), header)?)),
+        _ => return at.field("cluster_header").wrong("cannot be set together with name"),
+    };
     Ok(WeightedCluster {
-        name: scope.cluster(&at.field("name"), name)?,
+        name,
+        name_header,
         weight: uint(&pb.weight).unwrap_or(0),
         edits: header::edits(at, &header_lists!(pb))?,
         filters: filter::of_route(at, &pb.typed_per_filter_config)?,
@@ -223,16 +260,33 @@ fn weighted_cluster(
     })
 }
 
-fn path_rewrite(at: &At<'_>, pb: &pb::RouteAction) -> Result<PathRewrite> {
-    match (pb.prefix_rewrite.as_str(), &pb.regex_rewrite) {
-        ("", None) => Ok(PathRewrite::None),
-        (prefix, None) => Ok(PathRewrite::Prefix(prefix.into())),
-        ("", Some(rewrite)) => {
-            let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
-            Ok(PathRewrite::Regex { regex, substitution })
-        }
-        _ => at.field("regex_rewrite").wrong("cannot be set together with prefix_rewrite"),
+fn path_rewrite(at: &At<'_>, pb: &pb::RouteAction, matched: &PathMatch) -> Result<PathRewrite> {
+    let given = [
+        ("prefix_rewrite", !pb.prefix_rewrite.is_empty()),
+        ("regex_rewrite", pb.regex_rewrite.is_some()),
+        ("path_rewrite_policy", pb.path_rewrite_policy.is_some()),
+        ("path_rewrite", !pb.path_rewrite.is_empty()),
+    ];
+    let mut given = given.into_iter().filter(|(_, set)| *set).map(|(name, _)| name);
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
+        return at.field(second).wrong(format!("cannot be set together with {first}"));
     }
+    if let Some(rewrite) = &pb.regex_rewrite {
+        let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
+        return Ok(PathRewrite::Regex { regex, substitution });
+    }
+    if let Some(policy) = &pb.path_rewrite_policy {
+        let (regex, substitution) = template::rewrite(&at.field("path_rewrite_policy"), policy, matched)?;
+        return Ok(PathRewrite::Regex { regex, substitution });
+    }
+    if !pb.path_rewrite.is_empty() {
+        return Ok(PathRewrite::Full(format::format(&at.field("path_rewrite"), &pb.path_rewrite)?));
+    }
+    Ok(if pb.prefix_rewrite.is_empty() {
+        PathRewrite::None
+    } else {
+        PathRewrite::Prefix(pb.prefix_rewrite.as_str().into())
+    })
 }
 
 fn host_rewrite(at: &At<'_>, pb: &pb::RouteAction) -> Result<HostRewrite> {
@@ -277,7 +331,9 @@ fn redirect(at: &At<'_>, pb: &pb::RedirectAction) -> Result<Redirect> {
                 let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
                 RedirectPath::Regex { regex, substitution }
             }
-            Some(PathRewriteSpecifier::PathRewrite(_)) => return at.field("path_rewrite").wrong("is not implemented"),
+            Some(PathRewriteSpecifier::PathRewrite(text)) => {
+                RedirectPath::Formatted(format::format(&at.field("path_rewrite"), text)?)
+            }
         },
         strip_query: pb.strip_query,
     })

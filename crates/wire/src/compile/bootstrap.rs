@@ -99,6 +99,7 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
     let resources = pb.static_resources.clone().unwrap_or_default();
     let scope = Scope {
         node_id: pb.node.as_ref().map(|node| node.id.clone()).unwrap_or_default(),
+        node_cluster: pb.node.as_ref().map(|node| node.cluster.clone()).unwrap_or_default(),
         static_secrets: resources.secrets.iter().map(|secret| secret.name.clone()).collect(),
         clusters: Some(resources.clusters.iter().map(|cluster| cluster.name.clone()).collect()),
     };

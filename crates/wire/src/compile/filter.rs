@@ -1,11 +1,15 @@
 //! HTTP filters before the router, and `typed_per_filter_config`.
 
-use super::{Result, flag, known, matcher, unpack};
+use super::{Result, flag, format, header, known, limits, matcher, not_empty, uint, unpack};
+use crate::pb::envoy::config::core::v3::{KeyValueMutation, key_value_append::KeyValueAppendAction};
 use crate::pb::envoy::config::route::v3::FilterConfig;
 use crate::pb::envoy::extensions::filters::common::fault::v3 as common;
+use crate::pb::envoy::extensions::filters::http::buffer::v3::{self as buffer, buffer_per_route::Override};
 use crate::pb::envoy::extensions::filters::http::cors::v3 as cors;
 use crate::pb::envoy::extensions::filters::http::fault::v3 as fault;
+use crate::pb::envoy::extensions::filters::http::header_mutation::v3 as mutation;
 use crate::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
+use crate::pb::google::protobuf::value::Kind;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
 use common::fault_delay::FaultDelaySecifier;
@@ -13,13 +17,25 @@ use common::fault_rate_limit::LimitType;
 use envoy_types::pb::google::protobuf::Any;
 use fault::fault_abort::ErrorType;
 use model::filter::{
-    Chance, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultRate, FilterKind, RouteFilter, RouteFilters,
+    BodyBuffer, Chance, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultRate, FilterKind, HeaderMutation,
+    QueryMutation, RouteFilter, RouteFilters,
 };
+use model::header::AppendAction;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub(super) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 pub(super) const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+const HEADER_MUTATION_OF_ROUTE: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute";
+const BUFFER: &str = "envoy.extensions.filters.http.buffer.v3.Buffer";
+const BUFFER_OF_ROUTE: &str = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute";
+const RATE_LIMIT: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+const ADMISSION: &str = "envoy.extensions.filters.http.admission_control.v3.AdmissionControl";
+const CONCURRENCY: &str = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
+const KNOWN: &str =
+    "fault, cors, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency and router";
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 
 /// A filter of the connection manager.
@@ -27,7 +43,19 @@ pub(super) fn kind(at: &At<'_>, any: &Any) -> Result<FilterKind> {
     match type_name(&any.type_url) {
         FAULT => Ok(FilterKind::Fault(fault(at, &unpack(at, any)?)?)),
         CORS => Ok(FilterKind::Cors),
-        other => at.wrong(format!("HTTP filter `{other}` is not implemented; fault, cors and router are")),
+        HEADER_MUTATION => {
+            let config: mutation::HeaderMutation = unpack(at, any)?;
+            let mutations = mutations(&at.field("mutations"), config.mutations.as_ref())?;
+            let most_specific_wins = config.most_specific_header_mutations_wins;
+            Ok(FilterKind::HeaderMutation(HeaderMutation { most_specific_wins, ..mutations }))
+        }
+        BUFFER => body_buffer(at, &unpack(at, any)?).map(FilterKind::Buffer),
+        RATE_LIMIT => limits::rate_limit(at, &unpack(at, any)?).map(FilterKind::LocalRateLimit),
+        ADMISSION => limits::admission(at, &unpack(at, any)?).map(|one| FilterKind::AdmissionControl(Arc::new(one))),
+        CONCURRENCY => {
+            limits::concurrency(at, &unpack(at, any)?).map(|one| FilterKind::AdaptiveConcurrency(Arc::new(one)))
+        }
+        other => at.wrong(format!("HTTP filter `{other}` is not implemented; {KNOWN} are")),
     }
 }
 
@@ -45,6 +73,16 @@ fn one(at: &At<'_>, any: &Any) -> Result<RouteFilter> {
     match type_name(&any.type_url) {
         FAULT => Ok(RouteFilter::Fault(fault(at, &unpack(at, any)?)?)),
         CORS_POLICY => Ok(RouteFilter::Cors(policy(at, &unpack(at, any)?)?)),
+        HEADER_MUTATION_OF_ROUTE => {
+            let config: mutation::HeaderMutationPerRoute = unpack(at, any)?;
+            mutations(&at.field("mutations"), config.mutations.as_ref()).map(RouteFilter::HeaderMutation)
+        }
+        BUFFER_OF_ROUTE => match unpack::<buffer::BufferPerRoute>(at, any)?.r#override {
+            Some(Override::Disabled(true)) => Ok(RouteFilter::Disabled),
+            Some(Override::Buffer(one)) => body_buffer(&at.field("buffer"), &one).map(RouteFilter::Buffer),
+            _ => at.field("disabled").wrong("must be true; or give buffer"),
+        },
+        RATE_LIMIT => limits::rate_limit(at, &unpack(at, any)?).map(RouteFilter::LocalRateLimit),
         FILTER_CONFIG => {
             let config: FilterConfig = unpack(at, any)?;
             match &config.config {
@@ -53,8 +91,52 @@ fn one(at: &At<'_>, any: &Any) -> Result<RouteFilter> {
                 _ => at.field("config").wrong("is required unless disabled is true"),
             }
         }
-        other => at.wrong(format!("`{other}` is not implemented; HTTPFault, CorsPolicy and FilterConfig are")),
+        other => at.wrong(format!("`{other}` is not implemented; HTTPFault, CorsPolicy, HeaderMutationPerRoute, BufferPerRoute, LocalRateLimit and FilterConfig are")),
     }
+}
+
+fn body_buffer(at: &At<'_>, pb: &buffer::Buffer) -> Result<BodyBuffer> {
+    match uint(&pb.max_request_bytes) {
+        None => at.field("max_request_bytes").wrong("is required"),
+        Some(0) => at.field("max_request_bytes").wrong("must be at least 1"),
+        Some(most) => Ok(BodyBuffer { most }),
+    }
+}
+
+fn mutations(at: &At<'_>, pb: Option<&mutation::Mutations>) -> Result<HeaderMutation> {
+    let Some(pb) = pb else { return Ok(HeaderMutation::default()) };
+    let query = pb.query_parameter_mutations.iter().enumerate();
+    Ok(HeaderMutation {
+        request: header::mutations(at, "request_mutations", &pb.request_mutations)?,
+        response: header::mutations(at, "response_mutations", &pb.response_mutations)?,
+        query: gather(query.map(|(index, one)| query_mutation(&at.item("query_parameter_mutations", index), one)))?,
+        most_specific_wins: false,
+    })
+}
+
+fn query_mutation(at: &At<'_>, pb: &KeyValueMutation) -> Result<QueryMutation> {
+    let Some(append) = &pb.append else {
+        return not_empty(at, "remove", &pb.remove).map(|name| QueryMutation::Remove(name.into()));
+    };
+    if !pb.remove.is_empty() {
+        return at.field("remove").wrong("cannot be set together with append");
+    }
+    let at = at.field("append");
+    let record = at.required("record", &append.record)?;
+    let place = at.field("record");
+    let Some(Kind::StringValue(value)) = record.value.as_ref().and_then(|value| value.kind.as_ref()) else {
+        return place.field("value").wrong("must be a string");
+    };
+    Ok(QueryMutation::Set {
+        name: not_empty(&place, "key", &record.key)?.into(),
+        value: format::format(&place.field("value"), value)?,
+        action: match known(&at, "action", append.action)? {
+            KeyValueAppendAction::AppendIfExistsOrAdd => AppendAction::AppendIfExistsOrAdd,
+            KeyValueAppendAction::AddIfAbsent => AppendAction::AddIfAbsent,
+            KeyValueAppendAction::OverwriteIfExistsOrAdd => AppendAction::OverwriteIfExistsOrAdd,
+            KeyValueAppendAction::OverwriteIfExists => AppendAction::OverwriteIfExists,
+        },
+    })
 }
 
 fn fault(at: &At<'_>, pb: &fault::HttpFault) -> Result<Fault> {
@@ -68,6 +150,7 @@ fn fault(at: &At<'_>, pb: &fault::HttpFault) -> Result<Fault> {
         upstream_cluster: pb.upstream_cluster.as_str().into(),
         headers: matcher::headers(at, "headers", &pb.headers)?,
         downstream_nodes: pb.downstream_nodes.iter().map(|node| node.as_str().into()).collect(),
+        most_active: uint(&pb.max_active_faults),
     })
 }
 

@@ -6,6 +6,7 @@ use crate::problem::At;
 use core::substitution_format_string::Format as Specifier;
 use model::access_log::{JsonValue, Line};
 use model::format::{Format, Operator, Part};
+use model::local_reply::BodyFormat;
 use serde_json::Value;
 
 /// `core.v3.SubstitutionFormatString`.
@@ -20,12 +21,18 @@ pub(super) fn line(at: &At<'_>, pb: &core::SubstitutionFormatString) -> Result<L
     }
 }
 
-/// As `line`, where only text can be used.
-pub(super) fn body(at: &At<'_>, pb: &core::SubstitutionFormatString) -> Result<Format> {
-    match line(at, pb)? {
-        Line::Text(format) => Ok(format),
-        Line::Json(_) => at.field("json_format").wrong("is not implemented here; use text_format"),
+/// As `line`, for the body of an answer.
+pub(super) fn body(at: &At<'_>, pb: &core::SubstitutionFormatString) -> Result<BodyFormat> {
+    let line = line(at, pb)?;
+    let usual = match line {
+        Line::Text(_) => "text/plain",
+        Line::Json(_) => "application/json",
+    };
+    let content_type = if pb.content_type.is_empty() { usual } else { &pb.content_type };
+    if content_type.contains(['\0', '\r', '\n']) {
+        return at.field("content_type").wrong("must not contain line breaks or NUL");
     }
+    Ok(BodyFormat { line, content_type: content_type.into() })
 }
 
 pub(super) fn object(at: &At<'_>, object: serde_json::Map<String, Value>) -> Result<Vec<(Box<str>, JsonValue)>> {
@@ -178,6 +185,7 @@ fn plain(name: &str) -> Option<Operator> {
         "DOWNSTREAM_TLS_CIPHER" => Operator::DownstreamTlsCipher,
         "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
         "ROUTE_NAME" => Operator::RouteName,
+        "LOCAL_REPLY_BODY" => Operator::LocalReplyBody,
         "VIRTUAL_CLUSTER_NAME" => Operator::VirtualClusterName,
         "HOSTNAME" => Operator::Hostname,
         "CONNECTION_ID" => Operator::ConnectionId,

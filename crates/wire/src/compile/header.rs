@@ -1,10 +1,11 @@
 //! Header edits (`core.v3.HeaderValueOption` and the `*_headers_to_remove` lists).
 
-use super::{Result, format, known, lower};
+use super::{Result, format, known, lower, matcher};
+use crate::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action as MutationAction};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::problem::{At, gather};
 use core::header_value_option::HeaderAppendAction;
-use model::header::{AddHeader, AppendAction, Edits, HeaderEdits};
+use model::header::{AddHeader, AppendAction, Edits, HeaderEdits, Mutation};
 
 /// The four lists of one level.
 pub(super) struct Lists<'a> {
@@ -78,6 +79,28 @@ fn add_one(at: &At<'_>, option: &core::HeaderValueOption) -> Result<AddHeader> {
         },
     };
     Ok(AddHeader { name, value, action: action(at, option)?, keep_empty: option.keep_empty_value })
+}
+
+/// `mutation_rules.v3.HeaderMutation`, in the order written.
+pub(super) fn mutations(at: &At<'_>, field: &str, pb: &[HeaderMutation]) -> Result<Vec<Mutation>> {
+    gather(pb.iter().enumerate().map(|(index, one)| {
+        let at = at.item(field, index);
+        match at.required("action", &one.action)? {
+            MutationAction::Remove(name) => {
+                let at = at.field("remove");
+                if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+                    return at.wrong(":-prefixed or host headers may not be removed");
+                }
+                loose_name(&at, name).map(Mutation::Remove)
+            }
+            MutationAction::Append(option) => add_one(&at.field("append"), option).map(Mutation::Add),
+            MutationAction::RemoveOnMatch(matching) => {
+                let at = at.field("remove_on_match");
+                let names = at.required("key_matcher", &matching.key_matcher)?;
+                matcher::string(&at.field("key_matcher"), names).map(Mutation::RemoveMatching)
+            }
+        }
+    }))
 }
 
 /// The deprecated `append` and its successor must not both speak.

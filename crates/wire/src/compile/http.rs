@@ -2,8 +2,8 @@
 
 use super::source::source;
 use super::{
-    Context, Result, access_log, address, duration, filter, flag, format, known, lower, not_empty, positive, route,
-    uint, unpack,
+    Context, Result, access_log, address, client, duration, filter, flag, known, local_reply, lower, not_empty,
+    positive, route, uint, unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -37,9 +37,6 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         return at.field("common_http_protocol_options").field("max_headers_count").wrong("must be at least 1");
     }
     check_text(at, pb)?;
-    let local_reply = pb.local_reply_config.as_ref().and_then(|config| config.body_format.as_ref());
-    let local_reply = local_reply.map(|f| format::body(&at.field("local_reply_config").field("body_format"), f));
-    let details = pb.set_current_client_cert_details.unwrap_or_default();
     Ok(HttpManager {
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         codec: codec(at, pb)?,
@@ -76,14 +73,13 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         upgrades: upgrades(at, pb)?,
         stream_error_on_invalid: flag(&pb.stream_error_on_invalid_http_message).unwrap_or(false),
         proxy_status: pb.proxy_status_config.as_ref().map(|config| proxy_status(cx, config)),
-        local_reply_body: local_reply.transpose()?,
-        set_current_client_cert_details: ClientCertDetails {
-            subject: flag(&details.subject).unwrap_or(false),
-            cert: details.cert,
-            chain: details.chain,
-            dns: details.dns,
-            uri: details.uri,
-        },
+        local_reply: local_reply::local_reply(&at.field("local_reply_config"), pb.local_reply_config.as_ref())?,
+        early_mutations: client::early_mutations(at, &pb.early_header_mutation_extensions)?,
+        client_address: client::address_sources(at, pb)?,
+        append_x_forwarded_port: pb.append_x_forwarded_port,
+        scheme: client::scheme(at, pb)?,
+        user_agent: client::user_agent(cx, pb),
+        set_current_client_cert_details: cert_details(pb),
         forward_client_cert: match known(at, "forward_client_cert_details", pb.forward_client_cert_details)? {
             hcm::ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
             hcm::ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
@@ -92,6 +88,17 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
             hcm::ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
         },
     })
+}
+
+fn cert_details(pb: &pb::HttpConnectionManager) -> ClientCertDetails {
+    let details = pb.set_current_client_cert_details.unwrap_or_default();
+    ClientCertDetails {
+        subject: flag(&details.subject).unwrap_or(false),
+        cert: details.cert,
+        chain: details.chain,
+        dns: details.dns,
+        uri: details.uri,
+    }
 }
 
 /// What ends up in headers must fit there; and ports can be stripped in one way only.

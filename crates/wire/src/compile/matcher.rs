@@ -7,6 +7,7 @@ use crate::pb::envoy::r#type::matcher::v3 as pb;
 use crate::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use crate::problem::{At, gather};
 use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher, StringKind, StringMatcher, full_match_regex};
+use model::route::CookieMatcher;
 use pb::string_matcher::MatchPattern;
 use regex::bytes::Regex;
 use route::header_matcher::HeaderMatchSpecifier;
@@ -73,7 +74,7 @@ pub(super) fn headers(at: &At<'_>, field: &str, pb: &[route::HeaderMatcher]) -> 
     gather(pb.iter().enumerate().map(|(index, matcher)| header(&at.item(field, index), matcher)))
 }
 
-fn header(at: &At<'_>, pb: &route::HeaderMatcher) -> Result<HeaderMatcher> {
+pub(super) fn header(at: &At<'_>, pb: &route::HeaderMatcher) -> Result<HeaderMatcher> {
     use HeaderMatchSpecifier as Specifier;
     let plain = |kind| HeaderKind::String(StringMatcher { kind, ignore_case: false });
     let kind = match &pb.header_match_specifier {
@@ -113,10 +114,27 @@ pub(super) fn query(at: &At<'_>, pb: &[route::QueryParameterMatcher]) -> Result<
     }))
 }
 
+pub(super) fn cookies(at: &At<'_>, pb: &[route::CookieMatcher]) -> Result<Vec<CookieMatcher>> {
+    gather(pb.iter().enumerate().map(|(index, matcher)| {
+        let at = at.item("cookies", index);
+        let value = at.required("string_match", &matcher.string_match)?;
+        Ok(CookieMatcher {
+            name: not_empty(&at, "name", &matcher.name)?.into(),
+            value: string(&at.field("string_match"), value)?,
+            invert: matcher.invert_match,
+        })
+    }))
+}
+
 /// Parts per million of the default value; runtime keys have no runtime to look in.
 pub(super) fn fraction(at: &At<'_>, pb: &core::RuntimeFractionalPercent) -> Result<u32> {
-    let value: &FractionalPercent = at.required("default_value", &pb.default_value)?;
-    let at = at.field("default_value");
+    percent(at, "default_value", &pb.default_value)
+}
+
+/// A required share, in parts per million.
+pub(super) fn percent(at: &At<'_>, field: &str, pb: &Option<FractionalPercent>) -> Result<u32> {
+    let value = at.required(field, pb)?;
+    let at = at.field(field);
     let scale = match known(&at, "denominator", value.denominator)? {
         DenominatorType::Hundred => 10_000,
         DenominatorType::TenThousand => 100,

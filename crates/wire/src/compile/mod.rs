@@ -10,18 +10,22 @@ pub mod access_log;
 mod action;
 pub mod address;
 pub mod bootstrap;
+mod client;
 pub mod cluster;
 mod cluster_http;
 pub mod data;
 mod discovery;
 pub mod endpoint;
 pub mod filter;
+mod follow;
 pub mod format;
 pub mod header;
 mod health;
 pub mod http;
 mod lb;
+mod limits;
 pub mod listener;
+mod local_reply;
 pub mod matcher;
 mod outlier;
 mod overload;
@@ -29,6 +33,7 @@ pub mod retry;
 pub mod route;
 pub mod secret;
 pub mod source;
+mod template;
 pub mod tls;
 
 use crate::kind::ResourceKind;
@@ -48,6 +53,7 @@ pub type Result<T> = std::result::Result<T, Problems>;
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     pub node_id: String,
+    pub node_cluster: String,
     /// Secrets of the bootstrap, which need no SDS.
     pub static_secrets: BTreeSet<String>,
     /// Clusters that a route may name; `None`: any, they may still come.

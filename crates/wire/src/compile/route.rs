@@ -1,25 +1,37 @@
 //! Route tables (`route.v3.RouteConfiguration`): virtual hosts and what their routes match.
 
-use super::action;
+use super::action::{self, Inherited};
 use super::header::{self, header_lists};
-use super::{Context, Result, filter, flag, known, lower, matcher, not_empty, retry, uint};
+use super::{Context, Result, filter, flag, known, lower, matcher, not_empty, retry, template, uint};
 use crate::pb::envoy::config::route::v3 as pb;
+use crate::pb::google::protobuf::{UInt32Value, UInt64Value};
 use crate::problem::{At, Problem, Problems, gather};
-use model::retry::RetryPolicy;
-use model::route::{Domains, PathMatch, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
+use model::route::{
+    Domains, PathMatch, RequireTls, Route, RouteMatch, RouteTable, TlsMatch, VirtualCluster, VirtualHost,
+};
 use pb::route_match::PathSpecifier;
 use pb::virtual_host::TlsRequirementType;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// Bytes; what listeners buffer unless they say otherwise.
+const DEFAULT_BUFFER: u32 = 1 << 20;
+
 pub fn table(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Result<RouteTable> {
     // Envoy validates by default what is written in place; a table that came by RDS is never compiled with clusters.
     let clusters = cx.scope.clusters.as_ref().filter(|_| flag(&pb.validate_clusters).unwrap_or(true));
+    let scope = action::Scope { clusters, table: pb };
+    let inherited = Inherited {
+        mirrors: action::mirrors(&scope, at, &pb.request_mirror_policies, &Arc::default())?,
+        ..Inherited::default()
+    };
     let hosts = pb.virtual_hosts.iter().enumerate();
-    let virtual_hosts = gather(hosts.map(|(index, host)| {
-        let scope = action::Scope { clusters, table: pb };
-        virtual_host(&scope, &at.item("virtual_hosts", index), host)
-    }))?;
+    let virtual_hosts =
+        gather(hosts.map(|(index, host)| virtual_host(&scope, &inherited, &at.item("virtual_hosts", index), host)))?;
+    let internal = pb.internal_only_headers.iter().enumerate();
+    let internal = internal.map(|(index, name)| header::loose_name(&at.item("internal_only_headers", index), name));
+    let host_header =
+        (!pb.vhost_header.is_empty()).then(|| header::header_name(&at.field("vhost_header"), &pb.vhost_header));
     Ok(RouteTable {
         name: pb.name.as_str().into(),
         domains: domains(at, &pb.virtual_hosts)?,
@@ -28,6 +40,9 @@ pub fn table(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Resu
         filters: filter::of_route(at, &pb.typed_per_filter_config)?,
         most_specific_wins: pb.most_specific_header_mutations_wins,
         ignore_port_in_host: pb.ignore_port_in_host_matching,
+        ignore_path_parameters: pb.ignore_path_parameters_in_path_matching,
+        host_header: host_header.transpose()?,
+        internal_only_headers: gather(internal)?,
         max_direct_response_body: max_body(pb),
     })
 }
@@ -67,15 +82,27 @@ fn domains(at: &At<'_>, hosts: &[pb::VirtualHost]) -> Result<Domains> {
     if problems.is_empty() { Ok(domains) } else { Err(Problems(problems)) }
 }
 
-fn virtual_host(scope: &action::Scope<'_>, at: &At<'_>, pb: &pb::VirtualHost) -> Result<VirtualHost> {
+fn virtual_host(
+    scope: &action::Scope<'_>,
+    above: &Inherited,
+    at: &At<'_>,
+    pb: &pb::VirtualHost,
+) -> Result<VirtualHost> {
     not_empty(at, "name", &pb.name)?;
     if pb.domains.is_empty() {
         return at.field("domains").wrong("must have at least one domain; `*` is any");
     }
-    let fallback = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
-    let fallback = fallback.transpose()?.map(Arc::new);
+    let retry = pb.retry_policy.as_ref().map(|policy| retry::policy(&at.field("retry_policy"), policy));
+    let inherited = Inherited {
+        retry: retry.transpose()?.map(Arc::new),
+        hedge_on_per_try_timeout: pb.hedge_policy.as_ref().is_some_and(|hedge| hedge.hedge_on_per_try_timeout),
+        mirrors: action::mirrors(scope, at, &pb.request_mirror_policies, &above.mirrors)?,
+    };
+    let limit = body_limit(at, &pb.request_body_buffer_limit, &pb.per_request_buffer_limit_bytes)?;
     let routes = pb.routes.iter().enumerate();
-    let routes = routes.map(|(index, one)| route(scope, fallback.as_ref(), &at.item("routes", index), one));
+    let routes = routes.map(|(index, one)| route(scope, &inherited, limit, &at.item("routes", index), one));
+    let groups = pb.virtual_clusters.iter().enumerate();
+    let groups = groups.map(|(index, group)| virtual_cluster(&at.item("virtual_clusters", index), group));
     Ok(VirtualHost {
         name: pb.name.as_str().into(),
         routes: gather(routes)?,
@@ -88,16 +115,47 @@ fn virtual_host(scope: &action::Scope<'_>, at: &At<'_>, pb: &pb::VirtualHost) ->
         },
         include_request_attempt_count: pb.include_request_attempt_count,
         include_attempt_count_in_response: pb.include_attempt_count_in_response,
+        include_is_timeout_retry: pb.include_is_timeout_retry_header,
+        virtual_clusters: gather(groups)?,
     })
 }
 
-fn route(scope: &action::Scope<'_>, retry: Option<&Arc<RetryPolicy>>, at: &At<'_>, pb: &pb::Route) -> Result<Route> {
+fn virtual_cluster(at: &At<'_>, pb: &pb::VirtualCluster) -> Result<VirtualCluster> {
+    let name = not_empty(at, "name", &pb.name)?;
+    if pb.headers.is_empty() {
+        return at.field("headers").wrong("must have at least one header");
+    }
+    Ok(VirtualCluster { name: name.into(), headers: matcher::headers(at, "headers", &pb.headers)? })
+}
+
+/// Bytes of a request body that may be kept. The older field never raises the listener's limit.
+fn body_limit(at: &At<'_>, newer: &Option<UInt64Value>, older: &Option<UInt32Value>) -> Result<Option<u64>> {
+    match (newer, older) {
+        (Some(_), Some(_)) => {
+            at.field("request_body_buffer_limit").wrong("cannot be set together with per_request_buffer_limit_bytes")
+        }
+        (Some(limit), None) => Ok(Some(limit.value)),
+        (None, older) => Ok(older.as_ref().map(|limit| u64::from(limit.value.min(DEFAULT_BUFFER)))),
+    }
+}
+
+fn route(
+    scope: &action::Scope<'_>,
+    inherited: &Inherited,
+    limit: Option<u64>,
+    at: &At<'_>,
+    pb: &pb::Route,
+) -> Result<Route> {
     let wanted = at.required("match", &pb.r#match)?;
     let chosen = at.required("action", &pb.action)?;
+    let matches = route_match(&at.field("match"), wanted)?;
+    let own = body_limit(at, &pb.request_body_buffer_limit, &pb.per_request_buffer_limit_bytes)?;
     Ok(Route {
         name: pb.name.as_str().into(),
-        matches: route_match(&at.field("match"), wanted)?,
-        action: action::action(scope, retry, at, chosen)?,
+        action: action::action(scope, inherited, at, chosen, &matches.path)?,
+        matches,
+        stat_prefix: pb.stat_prefix.as_str().into(),
+        body_limit: own.or(limit),
         edits: header::edits(at, &header_lists!(pb))?,
         filters: filter::of_route(at, &pb.typed_per_filter_config)?,
     })
@@ -109,6 +167,11 @@ fn route_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<RouteMatch> {
         path: path_match(at, pb)?,
         headers: matcher::headers(at, "headers", &pb.headers)?,
         query: matcher::query(at, &pb.query_parameters)?,
+        cookies: matcher::cookies(at, &pb.cookies)?,
+        tls: pb
+            .tls_context
+            .as_ref()
+            .map(|wanted| TlsMatch { presented: flag(&wanted.presented), validated: flag(&wanted.validated) }),
         grpc_only: pb.grpc.is_some(),
         fraction_ppm: fraction.map(|f| matcher::fraction(&at.field("runtime_fraction"), f)).transpose()?,
     })
@@ -129,6 +192,8 @@ fn path_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<PathMatch> {
             PathMatch::SeparatedPrefix { prefix: text(prefix), ignore_case }
         }
         PathSpecifier::ConnectMatcher(_) => PathMatch::Connect,
-        PathSpecifier::PathMatchPolicy(_) => return at.field("path_match_policy").wrong("is not implemented"),
+        PathSpecifier::PathMatchPolicy(policy) => {
+            PathMatch::Template(template::path_match(&at.field("path_match_policy"), policy)?)
+        }
     })
 }

@@ -1,5 +1,7 @@
 //! What of Envoy's API is implemented, message by message. A field that is named nowhere here is refused.
 
+use super::filters::FILTERS;
+
 pub(super) struct Declared {
     pub(super) message: &'static str,
     /// Names of fields, or `*` for all.
@@ -26,8 +28,8 @@ pub(super) const fn partly(
 
 const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
-const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
-const CLUSTER_STATS: &str = "the statistics are always there";
+pub(super) const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
+pub(super) const CLUSTER_STATS: &str = "the statistics are always there";
 const PARSER: &str = "there is one parser";
 
 pub(super) const TABLE: &[&[Declared]] = &[
@@ -42,6 +44,7 @@ pub(super) const TABLE: &[&[Declared]] = &[
     ENDPOINT,
     TLS,
     EXTENSIONS,
+    FILTERS,
     super::balancing::BALANCING,
 ];
 
@@ -141,7 +144,7 @@ const CORE: &[Declared] = &[
     all("envoy.config.core.v3.HeaderValue"),
     partly(
         "envoy.config.core.v3.SubstitutionFormatString",
-        "text_format json_format text_format_source",
+        "text_format json_format text_format_source content_type",
         &[("json_format_options", "keys are always sorted")],
     ),
     all("envoy.config.core.v3.TypedExtensionConfig"),
@@ -235,7 +238,8 @@ const HTTP: &[Declared] = &[
          always_set_request_id_in_response local_reply_config strip_matching_host_port \
          stream_error_on_invalid_http_message request_headers_timeout strip_any_host_port \
          path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config \
-         internal_address_config",
+         internal_address_config early_header_mutation_extensions original_ip_detection_extensions \
+         append_x_forwarded_port scheme_header_transformation add_user_agent",
         &[
             ("delayed_close_timeout", "a connection is closed when the peer has what was sent to it"),
             ("http1_safe_max_connection_duration", "connections always end between requests"),
@@ -260,7 +264,14 @@ const HTTP: &[Declared] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
         "subject cert chain dns uri",
     ),
-    some("envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig", "body_format"),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig"),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper"),
+    some("envoy.config.core.v3.SchemeHeaderTransformation", "scheme_to_overwrite"),
+    all("envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"),
+    all("envoy.extensions.http.original_ip_detection.xff.v3.XffConfig"),
+    all("envoy.extensions.http.original_ip_detection.xff.v3.XffTrustedCidrs"),
+    all("envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig"),
+    all("envoy.type.v3.HttpStatus"),
     all("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ProxyStatusConfig"),
 ];
 
@@ -269,27 +280,35 @@ const ROUTE: &[Declared] = &[
         "envoy.config.route.v3.RouteConfiguration",
         "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add \
          request_headers_to_remove validate_clusters most_specific_header_mutations_wins \
-         max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config",
+         max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config \
+         internal_only_headers request_mirror_policies vhost_header ignore_path_parameters_in_path_matching",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
         "envoy.config.route.v3.VirtualHost",
         "name domains routes require_tls request_headers_to_add response_headers_to_add response_headers_to_remove \
          request_headers_to_remove include_request_attempt_count retry_policy include_attempt_count_in_response \
-         typed_per_filter_config",
+         typed_per_filter_config virtual_clusters hedge_policy include_is_timeout_retry_header \
+         per_request_buffer_limit_bytes request_body_buffer_limit request_mirror_policies",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
         "envoy.config.route.v3.Route",
         "match route redirect direct_response non_forwarding_action filter_action request_headers_to_add \
-         response_headers_to_add response_headers_to_remove request_headers_to_remove name typed_per_filter_config",
+         response_headers_to_add response_headers_to_remove request_headers_to_remove name typed_per_filter_config \
+         per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix",
         &[("metadata", DESCRIPTIVE), ("decorator", "names spans, and tracing cannot be configured")],
     ),
     some(
         "envoy.config.route.v3.RouteMatch",
         "prefix path case_sensitive headers query_parameters grpc runtime_fraction safe_regex connect_matcher \
-         path_separated_prefix",
+         path_separated_prefix path_match_policy cookies tls_context",
     ),
+    all("envoy.config.route.v3.RouteMatch.TlsContextMatchOptions"),
+    all("envoy.config.route.v3.CookieMatcher"),
+    all("envoy.config.route.v3.VirtualCluster"),
+    all("envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"),
+    all("envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"),
     all("envoy.config.route.v3.RouteMatch.ConnectMatcher"),
     all("envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions"),
     partly(
@@ -297,21 +316,29 @@ const ROUTE: &[Declared] = &[
         "cluster cluster_header weighted_clusters prefix_rewrite host_rewrite_literal auto_host_rewrite timeout \
          retry_policy priority cluster_not_found_response_code idle_timeout upgrade_configs host_rewrite_header \
          regex_rewrite host_rewrite_path_regex append_x_forwarded_host max_stream_duration max_grpc_timeout \
-         grpc_timeout_offset hedge_policy request_mirror_policies hash_policy metadata_match",
-        &[],
+         grpc_timeout_offset hedge_policy request_mirror_policies internal_redirect_policy internal_redirect_action \
+         max_internal_redirects path_rewrite path_rewrite_policy hash_policy metadata_match",
+        &[("early_data_policy", "no request is taken from, or sent as, TLS early data")],
     ),
+    all("envoy.config.route.v3.InternalRedirectPolicy"),
+    all("envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig"),
+    all("envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig"),
+    all("envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig"),
+    all("envoy.config.common.mutation_rules.v3.HeaderMutation"),
+    all("envoy.config.common.mutation_rules.v3.HeaderMutation.RemoveOnMatch"),
     all("envoy.config.route.v3.RouteAction.MaxStreamDuration"),
     some("envoy.config.route.v3.HedgePolicy", "hedge_on_per_try_timeout"),
     partly(
         "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
-        "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append",
+        "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append request_headers_mutations \
+         host_rewrite_literal",
         &[("trace_sampled", "requests are not traced")],
     ),
     some("envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type enabled"),
     some(
         "envoy.config.route.v3.RedirectAction",
         "host_redirect path_redirect response_code https_redirect prefix_rewrite strip_query scheme_redirect \
-         port_redirect regex_rewrite",
+         port_redirect regex_rewrite path_rewrite",
     ),
     all("envoy.config.route.v3.DirectResponseAction"),
     all("envoy.config.route.v3.NonForwardingAction"),
@@ -323,7 +350,7 @@ const ROUTE: &[Declared] = &[
     ),
     some(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
-        "name weight request_headers_to_add response_headers_to_add response_headers_to_remove \
+        "name cluster_header weight request_headers_to_add response_headers_to_add response_headers_to_remove \
          request_headers_to_remove host_rewrite_literal typed_per_filter_config metadata_match",
     ),
     partly(
@@ -498,42 +525,10 @@ const TLS: &[Declared] = &[
 ];
 
 const EXTENSIONS: &[Declared] = &[
-    some("envoy.config.accesslog.v3.AccessLog", "name typed_config"),
+    some("envoy.config.accesslog.v3.AccessLog", "name typed_config filter"),
     all("envoy.extensions.access_loggers.file.v3.FileAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StderrAccessLog"),
-    partly(
-        "envoy.extensions.filters.http.router.v3.Router",
-        "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
-        &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
-    ),
-    all("envoy.extensions.filters.http.cors.v3.Cors"),
-    some(
-        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match allow_methods allow_headers expose_headers max_age allow_credentials filter_enabled \
-         allow_private_network_access forward_not_matching_preflights",
-    ),
-    partly(
-        "envoy.extensions.filters.http.fault.v3.HTTPFault",
-        "delay abort upstream_cluster headers downstream_nodes response_rate_limit",
-        &[
-            ("delay_percent_runtime", NO_RUNTIME),
-            ("abort_percent_runtime", NO_RUNTIME),
-            ("delay_duration_runtime", NO_RUNTIME),
-            ("abort_http_status_runtime", NO_RUNTIME),
-            ("max_active_faults_runtime", NO_RUNTIME),
-            ("response_rate_limit_percent_runtime", NO_RUNTIME),
-            ("abort_grpc_status_runtime", NO_RUNTIME),
-            ("disable_downstream_cluster_stats", "there are no such statistics"),
-        ],
-    ),
-    some("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
-    all("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort"),
-    some("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
-    all("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit"),
-    all("envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit"),
     partly(
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
         "",
