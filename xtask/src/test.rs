@@ -109,7 +109,7 @@ fn lint() -> anyhow::Result<Outcome> {
 }
 
 fn unit() -> anyhow::Result<Outcome> {
-    cargo(&["test", "--workspace", "--exclude", "tests", "--quiet"])
+    cargo(&["test", "--workspace", "--exclude", "tests", "--quiet", "--no-fail-fast"])
 }
 
 /// What cannot be had shows as a suite that was left out.

@@ -57,7 +57,6 @@ pub(super) const FILTERS: &[Declared] = &[
             ("max_dynamic_descriptors", "only descriptors read it, and none can be configured"),
         ],
     ),
-    all("envoy.type.v3.TokenBucket"),
     all("envoy.extensions.filters.http.admission_control.v3.AdmissionControl"),
     all("envoy.extensions.filters.http.admission_control.v3.AdmissionControl.SuccessCriteria"),
     all("envoy.extensions.filters.http.admission_control.v3.AdmissionControl.SuccessCriteria.HttpCriteria"),
@@ -68,7 +67,6 @@ pub(super) const FILTERS: &[Declared] = &[
     all("envoy.extensions.filters.http.adaptive_concurrency.v3.GradientControllerConfig.\
          ConcurrencyLimitCalculationParams"),
     all("envoy.extensions.filters.http.adaptive_concurrency.v3.GradientControllerConfig.MinimumRTTCalculationParams"),
-    partly("envoy.config.core.v3.RuntimeFeatureFlag", "default_value", &[("runtime_key", NO_RUNTIME)]),
     partly("envoy.config.core.v3.RuntimePercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
     some(
         "envoy.config.accesslog.v3.AccessLogFilter",
