@@ -55,7 +55,7 @@ pub(super) async fn run(mesh: &mut Mesh, config: &ShopConfig, load: &Load, outpu
     let mut report = Report { output, results: Vec::new() };
     let files = MeshFiles::read(config.dir())?;
     let mut scene = Scene { mesh, config, load, files };
-    let answer = warm_up(load).await;
+    let answer = warm_up(scene.mesh, load).await;
     report.add("the shop answers through the mesh", answer);
     report.add("weighted split", split(load, CANARY, 400).await);
     let moved = move_canary(&mut scene).await;
@@ -84,7 +84,7 @@ pub(super) async fn run(mesh: &mut Mesh, config: &ShopConfig, load: &Load, outpu
 }
 
 /// Sidecars are ready; the programs behind them may take a moment more.
-async fn warm_up(load: &Load) -> anyhow::Result<String> {
+async fn warm_up(mesh: &mut Mesh, load: &Load) -> anyhow::Result<String> {
     until("20 visitors in a row served", || async {
         let before = load.totals();
         sleep(Duration::from_millis(700)).await;
@@ -93,6 +93,8 @@ async fn warm_up(load: &Load) -> anyhow::Result<String> {
         Ok(())
     })
     .await?;
+    // Visitors would be served all the same, by the other instance.
+    anyhow::ensure!(!mesh.reap(), "a workload has ended; its words are above");
     Ok(format!("{} visitors served", load.totals().succeeded))
 }
 

@@ -81,7 +81,7 @@ fn services() -> String {
 }
 
 fn workloads() -> anyhow::Result<String> {
-    let mut ports = Ports::default();
+    let mut ports = Ports;
     let mut out = String::new();
     for (name, service, version, calls) in WORKLOADS {
         let port = ports.take()?;

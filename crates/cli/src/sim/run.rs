@@ -3,10 +3,11 @@
 use super::client::{self, Told};
 use super::mesh::Mesh;
 use super::{Figures, Size, meter};
+use crate::up::plan::Ports;
 use crate::up::supervise::{Process, Spec};
 use anyhow::Context;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -89,7 +90,9 @@ pub(super) async fn run(size: Size) -> anyhow::Result<Figures> {
 }
 
 async fn start(scratch: &Path) -> anyhow::Result<Control> {
-    let ports: Vec<SocketAddr> = free_ports(3)?;
+    let mut free = Ports;
+    let mut loopback = || anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free.take()?)));
+    let ports = [loopback()?, loopback()?, loopback()?];
     let path = |name: &str| scratch.join(name).display().to_string();
     let arguments = [
         "control",
@@ -124,13 +127,6 @@ async fn start(scratch: &Path) -> anyhow::Result<Control> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(Control { process, id, address: ports[1], start: begun.elapsed() })
-}
-
-/// Free now; nobody else on this machine is expected to take them in the next moment.
-fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
 }
 
 /// Waits until `count` more proxies have all they asked for; bytes that were received meanwhile.

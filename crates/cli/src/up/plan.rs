@@ -4,6 +4,7 @@ use super::files::{MeshFiles, Workload};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The addresses of one sidecar, all on loopback.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,20 +18,37 @@ pub(crate) struct Placement {
     pub(crate) admin: u16,
 }
 
-/// Hands out free loopback ports, each once.
-#[derive(Default)]
-pub(crate) struct Ports {
-    /// Kept open until the plan is complete, so that no port is given twice.
-    held: Vec<TcpListener>,
-}
+/// Hands out free loopback ports, no port twice in this process.
+///
+/// They lie below those that the system gives to outgoing connections: one of these could be taken between the choice and
+/// its use.
+pub(crate) struct Ports;
+
+const FIRST_PORT: u16 = 10_000;
+/// Where Linux's range for outgoing connections begins, unless told otherwise.
+const USUAL_END: u16 = 32_768;
 
 impl Ports {
     pub(crate) fn take(&mut self) -> anyhow::Result<u16> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        self.held.push(listener);
-        Ok(port)
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let range = u32::from(end_of_range() - FIRST_PORT);
+        // Processes that run at the same time begin at different places.
+        let start = std::process::id().wrapping_mul(7919);
+        for _ in 0..range {
+            let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % range;
+            let port = FIRST_PORT + u16::try_from(offset)?;
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Ok(port);
+            }
+        }
+        anyhow::bail!("no loopback port from {FIRST_PORT} to {} is free", end_of_range())
     }
+}
+
+fn end_of_range() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let low = text.split_whitespace().next().and_then(|low| low.parse().ok());
+    low.filter(|low| *low > FIRST_PORT + 1000).unwrap_or(USUAL_END)
 }
 
 /// A placement for every workload; known ones keep theirs.
@@ -38,7 +56,7 @@ pub(crate) fn place(
     files: &MeshFiles,
     known: &BTreeMap<String, Placement>,
 ) -> anyhow::Result<BTreeMap<String, Placement>> {
-    let mut ports = Ports::default();
+    let mut ports = Ports;
     let mut placements = BTreeMap::new();
     for workload in &files.workloads {
         let mut placement = match known.get(&workload.name) {
@@ -188,4 +206,17 @@ pub(crate) fn environment(files: &MeshFiles, placement: &Placement) -> Vec<(Stri
         }
     }
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_port_is_given_twice_or_could_be_taken_by_a_connection() {
+        let taken: BTreeSet<u16> = (0..200).map(|_| Ports.take().unwrap()).collect();
+        assert_eq!(taken.len(), 200);
+        assert!(taken.iter().all(|port| (FIRST_PORT..end_of_range()).contains(port)), "{taken:?}");
+    }
 }

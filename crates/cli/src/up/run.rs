@@ -40,7 +40,7 @@ impl Mesh {
             }
         };
         create_private(&root)?;
-        let mut ports = Ports::default();
+        let mut ports = Ports;
         let mut loopback = || anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.take()?)));
         Ok(Mesh {
             temporary: state.is_none(),
