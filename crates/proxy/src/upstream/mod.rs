@@ -13,6 +13,6 @@ mod report;
 
 pub use cluster::{Cluster, Want};
 pub use exchange::{Acquired, Exchange};
-pub use host::Host;
+pub use host::{Host, Passage};
 pub use passing::Bound;
 pub use preconnect::preconnect;
