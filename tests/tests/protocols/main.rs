@@ -14,6 +14,7 @@ mod learning;
 mod lifecycle;
 mod limits;
 mod load;
+mod original;
 mod outliers;
 mod overload;
 mod proxy_protocol;
