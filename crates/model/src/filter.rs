@@ -22,11 +22,32 @@ pub enum FilterKind {
     Fault(Fault),
     /// Its policy comes from the route.
     Cors,
+    /// `filters.http.grpc_web.v3.GrpcWeb`
+    GrpcWeb,
+    HealthCheck(HealthCheck),
     HeaderMutation(HeaderMutation),
     Buffer(BodyBuffer),
     LocalRateLimit(LocalRateLimit),
     AdmissionControl(Arc<AdmissionControl>),
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
+}
+
+/// `filters.http.health_check.v3.HealthCheck`: answers those who ask whether this proxy is well.
+#[derive(Debug)]
+pub struct HealthCheck {
+    /// Requests that match all of these.
+    pub headers: Vec<HeaderMatcher>,
+    pub answer: HealthAnswer,
+    /// The node's cluster, told in answers.
+    pub cluster: Box<str>,
+}
+
+#[derive(Debug)]
+pub enum HealthAnswer {
+    /// It is well while of each cluster at least this percentage of the hosts is.
+    Clusters(Vec<(Arc<str>, f64)>),
+    /// The upstream says; what it said may be repeated for this long.
+    Upstream(Duration),
 }
 
 /// `typed_per_filter_config`: by filter name.

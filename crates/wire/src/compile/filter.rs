@@ -1,6 +1,6 @@
 //! HTTP filters before the router, and `typed_per_filter_config`.
 
-use super::{Result, flag, format, header, known, limits, matcher, not_empty, uint, unpack};
+use super::{Context, Result, flag, format, header, health_check, known, limits, matcher, not_empty, uint, unpack};
 use crate::pb::envoy::config::core::v3::{KeyValueMutation, key_value_append::KeyValueAppendAction};
 use crate::pb::envoy::config::route::v3::FilterConfig;
 use crate::pb::envoy::extensions::filters::common::fault::v3 as common;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 pub(super) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 pub(super) const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
+const GRPC_WEB: &str = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+const HEALTH_CHECK: &str = "envoy.extensions.filters.http.health_check.v3.HealthCheck";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
 const HEADER_MUTATION_OF_ROUTE: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute";
@@ -34,15 +36,16 @@ const BUFFER_OF_ROUTE: &str = "envoy.extensions.filters.http.buffer.v3.BufferPer
 const RATE_LIMIT: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 const ADMISSION: &str = "envoy.extensions.filters.http.admission_control.v3.AdmissionControl";
 const CONCURRENCY: &str = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
-const KNOWN: &str =
-    "fault, cors, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency and router";
+const KNOWN: &str = "fault, cors, grpc_web, health_check, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency and router";
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 
 /// A filter of the connection manager.
-pub(super) fn kind(at: &At<'_>, any: &Any) -> Result<FilterKind> {
+pub(super) fn kind(cx: &Context<'_>, at: &At<'_>, any: &Any) -> Result<FilterKind> {
     match type_name(&any.type_url) {
         FAULT => Ok(FilterKind::Fault(fault(at, &unpack(at, any)?)?)),
         CORS => Ok(FilterKind::Cors),
+        GRPC_WEB => Ok(FilterKind::GrpcWeb),
+        HEALTH_CHECK => health_check::health_check(cx, at, &unpack(at, any)?).map(FilterKind::HealthCheck),
         HEADER_MUTATION => {
             let config: mutation::HeaderMutation = unpack(at, any)?;
             let mutations = mutations(&at.field("mutations"), config.mutations.as_ref())?;

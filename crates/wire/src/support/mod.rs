@@ -5,7 +5,9 @@
 
 mod filters;
 mod balancing;
+mod network;
 mod table;
+mod upstream;
 
 use crate::problem::{At, Problem};
 use crate::schema::{schema, type_name};
