@@ -2,7 +2,6 @@
 
 use super::body::Input;
 use super::h1::reader::BodyError;
-use super::h2::convert;
 use engine::Head;
 use engine::filter::grpc_web::{Decoder, Web};
 use std::task::{Context, Poll, ready};
@@ -85,9 +84,8 @@ impl<S: Input> Input for Wrapped<'_, S> {
             }
             wrapping.ended = true;
             if let Some(trailers) = self.source.take_trailers() {
-                let trailers = convert::trailers(&trailers);
                 wrapping.web.trailers(&trailers, &mut wrapping.data);
-                wrapping.trailers = Some(Box::new(trailers));
+                wrapping.trailers = Some(trailers);
             }
         }
         Poll::Ready(Ok(true))
@@ -107,7 +105,7 @@ impl<S: Input> Input for Wrapped<'_, S> {
         }
     }
 
-    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    fn take_trailers(&mut self) -> Option<Box<Head>> {
         match self.wrapping {
             Some(_) => None,
             None => self.source.take_trailers(),
