@@ -1,9 +1,14 @@
-//! Admission control and adaptive concurrency, through both proxies.
+//! Admission control, adaptive concurrency and the age of connections, through both proxies.
 
-use crate::support::{BOTH, Proxy, cluster, http};
+use crate::support::{BOTH, Kind, Proxy, assert_same, cluster, http};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 use tests::backend::{Backend, Log};
 use tests::client::{Answer, exchange};
+use tests::process::get;
 
 const ALL_TO_A: &str = "- { match: { prefix: / }, route: { cluster: a } }\n";
 
@@ -58,4 +63,37 @@ fn failures_are_kept_away() {
         // 80 % of 300, give or take six standard deviations.
         assert!((198..=282).contains(&refused), "{kind:?}: {refused} of 300");
     }
+}
+
+/// A client of HTTP/2 that asks for nothing sees its connection end.
+fn http2_ends(port: u16) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the proxy accepts");
+        let (_send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::time::timeout(Duration::from_secs(10), connection).await.is_ok()
+    })
+}
+
+/// A client that stays is let go when its connection has reached its age, over HTTP/1.1 and HTTP/2.
+#[test]
+fn connections_end_by_age() {
+    let log: Log = Arc::new(Mutex::new(Vec::new()));
+    let backend = Backend::start("up", &log).port;
+    let options = "common_http_protocol_options: { max_connection_duration: 0.2s, max_connection_duration_jitter: { \
+                   value: 10 } }\ndrain_timeout: 0.1s\n";
+    let config = http(options, "- { match: { prefix: / }, route: { cluster: up } }\n", &cluster("up", backend, ""));
+    let scenario = |kind: Kind| {
+        let proxy = Proxy::start(kind, "age", &config);
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).expect("the proxy accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("sent");
+        let ended = [stream.read_to_end(&mut Vec::new()).is_ok(), http2_ends(proxy.port)];
+        let name = "http.test.downstream_cx_max_duration_reached";
+        let stats = get(proxy.admin, &format!("/stats?filter={name}")).unwrap_or_default();
+        json!([ended, stats.lines().find(|line| line.starts_with(name))])
+    };
+    let [theirs, ours] = BOTH.map(scenario);
+    assert_same(["Envoy", "Ripstop"], &theirs, &ours);
+    assert_eq!(ours, json!([[true, true], "http.test.downstream_cx_max_duration_reached: 2"]));
 }

@@ -53,7 +53,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         watch: Watch::default(),
         limits: Limits { head: manager.max_head_bytes, fields: manager.max_headers },
         membership: service.drain.join(),
-        until: longest(worker, service).map(|longest| clock::now() + longest),
+        until: service.longest_connection(worker.random_unit()).map(|longest| clock::now() + longest),
     };
     let mut served: u32 = 0;
     loop {
@@ -76,15 +76,6 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         }
     }
     let _ = poll_fn(|cx| connection.writer.io().poll_shutdown(cx)).await;
-}
-
-/// How long a connection may take requests, if not for ever.
-fn longest(worker: &Worker, service: &HttpService) -> Option<Duration> {
-    let timeouts = &service.manager.timeouts;
-    let more = timeouts.connection_duration_jitter / 100.0 * worker.random_unit();
-    Some(timeouts.max_connection_duration)
-        .filter(|longest| !longest.is_zero())
-        .map(|longest| longest.mul_f64(1.0 + more))
 }
 
 impl Connection<'_> {

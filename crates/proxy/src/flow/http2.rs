@@ -40,6 +40,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
     // Made once, not once per stream.
     let mut drain = pin!(membership.started());
     let mut idle_end = pin!(idle_for(idle, &active));
+    let mut old = pin!(after(service.longest_connection(worker.random_unit())));
     let mut lost = pin!(h2::unanswered(&link, options.keepalive_interval, options.keepalive_timeout));
     loop {
         tokio::select! {
@@ -57,11 +58,24 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
                 draining = true;
                 link.drain();
             }
+            () = &mut old, if !draining => {
+                service.stats.downstream_cx_max_duration_reached.inc();
+                draining = true;
+                link.drain();
+            }
             () = &mut lost => break,
         }
     }
     if link.failed() {
         service.stats.downstream_cx_protocol_error.inc();
+    }
+}
+
+/// Ready after `time`, if there is one.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

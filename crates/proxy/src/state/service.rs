@@ -12,6 +12,7 @@ use model::route::RouteTable;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct ListenerService {
     pub config: Arc<Listener>,
@@ -45,6 +46,16 @@ pub struct HttpService {
     pub stats: Arc<HttpStats>,
     pub logs: Vec<AccessLogger>,
     pub drain: Rc<Drain>,
+}
+
+impl HttpService {
+    /// How long a connection may take requests, if not for ever; `random` is uniform in `[0, 1)`.
+    pub fn longest_connection(&self, random: f64) -> Option<Duration> {
+        let timeouts = &self.manager.timeouts;
+        let longest = timeouts.max_connection_duration;
+        let more = timeouts.connection_duration_jitter / 100.0 * random;
+        (!longest.is_zero()).then(|| longest.mul_f64(1.0 + more))
+    }
 }
 
 pub struct TcpService {
