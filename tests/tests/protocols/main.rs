@@ -18,6 +18,7 @@ mod outliers;
 mod overload;
 mod proxy_protocol;
 mod storm;
+mod streams;
 mod support;
 mod tcp;
 mod tls;

@@ -1,7 +1,7 @@
 //! The TCP proxy filter (`tcp_proxy.v3.TcpProxy`).
 
 use super::through::{self, Upstream};
-use super::tunnel::{self, End, Ending};
+use super::tunnel::{self, End, Ending, Patience};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
 use crate::upstream::connect::{self, ConnectError};
@@ -65,7 +65,8 @@ async fn relay(
     };
     let old = Cell::new(false);
     let stop = async { old.set(stop.await) };
-    let moved = tunnel::run(&mut downstream, &mut upstream, service.config.idle_timeout, stop).await;
+    let idle = service.config.idle_timeout;
+    let moved = tunnel::run(&mut downstream, &mut upstream, Patience { idle, half: idle }, stop).await;
     host.active.set(host.active.get().saturating_sub(1));
     info.bytes_received = moved.up;
     info.bytes_sent = moved.down;
