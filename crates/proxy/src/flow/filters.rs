@@ -2,6 +2,7 @@
 
 use super::call::{Call, Ended, render};
 use super::limits::{self, Counted};
+use super::on_demand;
 use super::respond::{self, Levels};
 use crate::state::filters::{ActiveFault, FilterState};
 use engine::edits;
@@ -64,6 +65,11 @@ pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Res
             }
             (FilterKind::LocalRateLimit(_), Some(RouteFilter::LocalRateLimit(limit)))
             | (FilterKind::LocalRateLimit(limit), _) => limits::rate(call, limit)?,
+            (FilterKind::OnDemand(_), Some(RouteFilter::OnDemand(clusters))) | (FilterKind::OnDemand(clusters), _) => {
+                if let Some(wanted) = clusters {
+                    Box::pin(on_demand::cluster(call, wanted, cluster)).await?;
+                }
+            }
             (FilterKind::AdmissionControl(config), _) => limits::admission(call, index, config)?,
             (FilterKind::AdaptiveConcurrency(config), _) => limits::concurrency(call, index, config)?,
         }

@@ -28,7 +28,8 @@ impl FilterState {
             FilterKind::Cors
             | FilterKind::HeaderMutation(_)
             | FilterKind::Buffer(_)
-            | FilterKind::LocalRateLimit(_) => FilterState::None,
+            | FilterKind::LocalRateLimit(_)
+            | FilterKind::OnDemand(_) => FilterState::None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One worker's state.
 
+use super::demand::Demands;
 use super::groups::GroupNames;
+use super::scopes::Scopes;
 use super::service::{ListenerService, Routes};
 use super::shed::Shed;
 use crate::telemetry::Registry;
@@ -9,6 +11,7 @@ use crate::upstream::Cluster;
 use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
+use model::demand::Source;
 use model::snapshot::OwnZone;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,6 +30,9 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     pub(super) clusters: Names<Rc<Cluster>>,
     pub(super) routes: Names<Rc<Routes>>,
+    pub(super) scopes: RefCell<HashMap<Source, Rc<Scopes>>>,
+    /// What requests wait for.
+    pub demands: Demands,
     pub(super) listeners: RefCell<HashMap<Arc<str>, Rc<Slot>>>,
     /// Listener versions that were replaced or removed and still have connections.
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
@@ -54,6 +60,8 @@ impl Worker {
             registry,
             clusters: RefCell::default(),
             routes: RefCell::default(),
+            scopes: RefCell::default(),
+            demands: Demands::default(),
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             outputs: RefCell::default(),
@@ -73,6 +81,11 @@ impl Worker {
             Discovery::Aggregate(members) => self.member(members, MOST_AGGREGATES),
             _ => Some(cluster),
         }
+    }
+
+    /// Whether it exists, able to serve or not.
+    pub fn has_cluster(&self, name: &str) -> bool {
+        self.clusters.borrow().contains_key(name)
     }
 
     /// The member of an aggregate for the next request: the first while enough of it is well.
@@ -184,6 +197,7 @@ impl Worker {
         for cluster in self.clusters.borrow().values() {
             cluster.tick(now);
         }
+        self.demands.tick();
         self.tell_peers();
         self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
     }

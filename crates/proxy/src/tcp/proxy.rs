@@ -10,6 +10,7 @@ use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
 use engine::route::hash;
 use model::Refusal;
+use model::demand::Demand;
 use model::listener::{TcpProxy, TcpTarget};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -45,6 +46,12 @@ async fn relay(
     info: &mut StreamInfo,
 ) -> Result<(), Refusal> {
     let name = target(worker, &service.config.target);
+    if let Some(wanted) = service.config.on_demand.as_ref().filter(|_| !worker.has_cluster(name)) {
+        let waiting = worker.demands.ask(Demand::cluster(name), &wanted.source);
+        let there = waiting.until(|| worker.has_cluster(name));
+        // Too late is as good as never: the cluster is not there.
+        let _ = tokio::time::timeout(wanted.timeout, there).await;
+    }
     let Some(cluster) = worker.cluster(name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));

@@ -3,7 +3,7 @@
 use super::source::source;
 use super::{
     Context, Result, access_log, address, client, duration, filter, flag, known, local_reply, lower, not_empty,
-    positive, route, uint, unpack,
+    positive, route, scope, uint, unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -26,7 +26,7 @@ use std::time::Duration;
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<HttpManager> {
-    let (filters, router) = filters(at, &pb.http_filters)?;
+    let (filters, router) = filters(cx, at, &pb.http_filters)?;
     let common = pb.common_http_protocol_options.unwrap_or_default();
     let head_kb = uint(&pb.max_request_headers_kb).unwrap_or(60);
     if !(1..=8192).contains(&head_kb) {
@@ -144,12 +144,14 @@ fn routes(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> 
             cx.need(ResourceKind::Routes, name, source);
             Ok(RouteSource::Rds(name.into()))
         }
-        hcm::RouteSpecifier::ScopedRoutes(_) => at.field("scoped_routes").wrong("is not implemented; use rds"),
+        hcm::RouteSpecifier::ScopedRoutes(scoped) => {
+            Ok(RouteSource::Scoped(Arc::new(scope::scoped_routes(cx, &at.field("scoped_routes"), scoped)?)))
+        }
     }
 }
 
 /// The filters before the router, which must come last, once.
-fn filters(at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Router)> {
+fn filters(cx: &Context<'_>, at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Router)> {
     let mut router = Router::default();
     let results = pb.iter().enumerate().map(|(index, pb_filter)| {
         let at = at.item("http_filters", index);
@@ -167,7 +169,7 @@ fn filters(at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Route
             ROUTER => at.wrong("the router must be the last HTTP filter"),
             _ => Ok(Some(HttpFilter {
                 name: not_empty(&at, "name", &pb_filter.name)?.into(),
-                kind: filter::kind(&at.field("typed_config"), any)?,
+                kind: filter::kind(cx, &at.field("typed_config"), any)?,
                 disabled: pb_filter.disabled,
             })),
         }

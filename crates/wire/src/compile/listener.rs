@@ -1,8 +1,8 @@
 //! Listeners and filter chains (`listener.v3.Listener`).
 
 use super::{
-    Context, Result, access_log, address, cluster, duration, flag, hash_of, http, known, lower, not_empty, positive,
-    tls, uint, unpack,
+    Context, Result, access_log, address, cluster, duration, flag, hash_of, http, known, lower, not_empty, on_demand,
+    positive, tls, uint, unpack,
 };
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
@@ -209,7 +209,7 @@ fn network_filters(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) ->
             MANAGER => found = NetworkFilter::Http(Arc::new(http::manager(cx, &inner, &unpack(&inner, any)?)?)),
             CONNECTION_LIMIT => guards.extend(connection_limit(&inner, &unpack(&inner, any)?)?),
             RATE_LIMIT => guards.extend(rate_limit(&inner, &unpack(&inner, any)?)?),
-            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy(&inner, &unpack(&inner, any)?)?)),
+            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy(cx, &inner, &unpack(&inner, any)?)?)),
             other => {
                 let text = format!(
                     "network filter `{other}` is not implemented; \
@@ -259,7 +259,7 @@ fn rate_limit(at: &At<'_>, pb: &LocalRateLimit) -> Result<Option<Guard>> {
     Ok(enabled(pb.runtime_enabled.as_ref()).then_some(Guard::RateLimit { stat_prefix, bucket }))
 }
 
-fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
+fn tcp_proxy(cx: &Context<'_>, at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
     use tcp::tcp_proxy::ClusterSpecifier;
     let target = match at.required("cluster_specifier", &pb.cluster_specifier)? {
         ClusterSpecifier::Cluster(name) => TcpTarget::Cluster(not_empty(at, "cluster", name)?.into()),
@@ -300,6 +300,10 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         }
         Ok((base, longest))
     });
+    let on_demand = pb.on_demand.as_ref().filter(|one| one.odcds_config.is_some()).map(|one| {
+        let (at, default) = (at.field("on_demand"), Duration::from_secs(60));
+        on_demand::clusters(cx.scope, &at, "odcds_config", &one.odcds_config, &one.timeout, default)
+    });
     Ok(TcpProxy {
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         target,
@@ -309,6 +313,7 @@ fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         max_connect_attempts: attempts,
         hash_source_ip: hash_source_ip(at, pb)?,
         connect_back_off: back_off.transpose()?,
+        on_demand: on_demand.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
 }

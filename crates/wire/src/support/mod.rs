@@ -3,8 +3,9 @@
 //! `table` declares what is supported. The declarations are resolved to field numbers once, with the schema; after
 //! that messages are checked as they come from the wire, without it.
 
-mod filters;
 mod balancing;
+mod filters;
+mod on_demand;
 mod table;
 
 use crate::problem::{At, Problem};
