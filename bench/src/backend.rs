@@ -34,8 +34,9 @@ struct Answer {
 }
 
 impl Backend {
-    /// Answers every request with `length` bytes; gRPC streams and TCP get their own bytes back. Runs on CPU `on`.
-    pub fn start(protocol: Protocol, length: usize, on: usize) -> anyhow::Result<Backend> {
+    /// Answers every request with `length` bytes; gRPC streams and TCP get their own bytes back. Listens at one port of
+    /// so many loopback addresses, from 127.0.0.1 on. Runs on CPU `on`.
+    pub fn start(protocol: Protocol, length: usize, hosts: u8, on: usize) -> anyhow::Result<Backend> {
         let body: Bytes = if protocol == Protocol::GrpcUnary { message(length) } else { vec![b'x'; length].into() };
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
         let http1 = [head.as_bytes(), &body].concat().into();
@@ -43,7 +44,7 @@ impl Backend {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("backend".into()).spawn(move || {
-            let outcome = serve(answer, on, &tell, stopped);
+            let outcome = serve(answer, hosts, on, &tell, stopped);
             if let Err(error) = outcome {
                 let _ = tell.send(Err(error));
             }
@@ -54,6 +55,7 @@ impl Backend {
 
 fn serve(
     answer: Answer,
+    hosts: u8,
     on: usize,
     tell: &std::sync::mpsc::Sender<anyhow::Result<SocketAddr>>,
     stopped: oneshot::Receiver<()>,
@@ -61,15 +63,26 @@ fn serve(
     measure::pin(on)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        let listener = socket.listen(BACKLOG)?;
-        tell.send(Ok(listener.local_addr()?)).context("nobody waits for the backend")?;
+        let answer = Rc::new(answer);
+        let first = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = first.local_addr()?;
+        for host in 2..=hosts {
+            let listener = listen(SocketAddr::from(([127, 0, 0, host], address.port())))?;
+            let answer = answer.clone();
+            tokio::task::spawn_local(async move { accept(&listener, answer).await });
+        }
+        tell.send(Ok(address)).context("nobody waits for the backend")?;
         tokio::select! {
-            outcome = accept(&listener, Rc::new(answer)) => outcome,
+            outcome = accept(&first, answer) => outcome,
             _ = stopped => Ok(()),
         }
     })
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(address)?;
+    Ok(socket.listen(BACKLOG)?)
 }
 
 async fn accept(listener: &TcpListener, answer: Rc<Answer>) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! What is measured: one table.
 
+use crate::discovery::Mesh;
 use crate::load::{Pace, Protocol};
 use crate::peers::{Security, Side, Wire};
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,18 @@ pub struct Case {
 pub enum Kind {
     /// CPU per request.
     Traffic(Traffic),
+    /// Latency in an open loop, at half of what the slowest peer can do; `pace` does not count.
+    Half(Traffic),
+    /// The load generator beside others: Ripstop's throughput and cost as each of them sees it.
+    Generators(Traffic),
     /// Memory per connection, after one request on each; `pace` does not count.
     Idle(Traffic),
     /// Many services configured, few used: memory, and the time until connections are accepted.
     Services { configured: usize, used: usize },
+    /// The same, told by a control plane.
+    Discovered { mesh: Mesh, used: usize },
+    /// Traffic to some services while a control plane tells of them all.
+    Told { mesh: Mesh, used: usize, traffic: Traffic },
 }
 
 /// Load through one proxy, or through two.
@@ -77,6 +86,9 @@ const H2: Traffic = Traffic { protocol: Protocol::Http2, backend: Protocol::Http
 
 const GRPC: Traffic = Traffic { protocol: Protocol::GrpcUnary, backend: Protocol::GrpcUnary, send: 1024, ..H2 };
 
+const RATED: Traffic = Traffic { pace: Pace::Rate(1000.0), ..H1 };
+const TOLD: Mesh = Mesh { services: 500, endpoints_per_service: 10, moves: 0.0 };
+
 const fn case(name: &'static str, title: &'static str, traffic: Traffic) -> Case {
     Case { name, title, kind: Kind::Traffic(traffic) }
 }
@@ -97,6 +109,11 @@ pub const CASES: &[Case] = &[
         "HTTP/1.1 keep-alive, 1 KB, 1,000 requests a second on 16 connections",
         Traffic { connections: 16, pace: Pace::Rate(1000.0), ..H1 },
     ),
+    Case {
+        name: "h1-half",
+        title: "HTTP/1.1 keep-alive, 1 KB, 64 connections, open loop at half of what the slowest peer can do",
+        kind: Kind::Half(H1),
+    },
     case("h1-64k", "HTTP/1.1 keep-alive, 64 KB, 16 connections", Traffic { connections: 16, expect: 64 << 10, ..H1 }),
     case("h1-1m", "HTTP/1.1 keep-alive, 1 MB, 16 connections", Traffic { connections: 16, expect: 1 << 20, ..H1 }),
     case(
@@ -152,6 +169,16 @@ pub const CASES: &[Case] = &[
         Traffic { shape: Shape::Mesh(Wire::Http2), ..GRPC },
     ),
     case(
+        "mesh-grpc-rate",
+        "Mesh hop over HTTP/2 for gRPC, 1 KB each way, 1,000 calls a second on 4 connections of 4 streams",
+        Traffic { shape: Shape::Mesh(Wire::Http2), streams: 4, pace: Pace::Rate(1000.0), ..GRPC },
+    ),
+    Case {
+        name: "mesh-h2-half",
+        title: "Mesh hop over HTTP/2, 1 KB, 64 connections, open loop at half of what the slowest peer can do",
+        kind: Kind::Half(Traffic { shape: Shape::Mesh(Wire::Http2), ..H1 }),
+    },
+    case(
         "tls-full",
         "TLS 1.3 full handshakes, each with one 1 KB request, 16 at a time",
         Traffic { protocol: Protocol::Http1Close, tls: ClientSide::Tls, connections: 16, ..H1 },
@@ -177,6 +204,31 @@ pub const CASES: &[Case] = &[
         title: "5,000 services configured, 20 used",
         kind: Kind::Services { configured: 5000, used: 20 },
     },
+    Case {
+        name: "xds-5000",
+        title: "5,000 services with one endpoint each told by a control plane (ADS, state of the world), 20 used",
+        kind: Kind::Discovered { mesh: Mesh { services: 5000, endpoints_per_service: 1, moves: 0.0 }, used: 20 },
+    },
+    Case {
+        name: "xds-still",
+        title: "1,000 requests a second to 64 of 500 services with 5,000 endpoints told by a control plane",
+        kind: Kind::Told { mesh: TOLD, used: 64, traffic: RATED },
+    },
+    Case {
+        name: "xds-churn",
+        title: "The same while 1 % of the endpoints move each second (compare with xds-still)",
+        kind: Kind::Told { mesh: Mesh { moves: 50.0, ..TOLD }, used: 64, traffic: RATED },
+    },
+    Case {
+        name: "generators-h1",
+        title: "The load generator beside wrk and h2load: HTTP/1.1 keep-alive, 1 KB, 64 connections, through Ripstop",
+        kind: Kind::Generators(H1),
+    },
+    Case {
+        name: "generators-h2",
+        title: "The load generator beside h2load: HTTP/2, 1 KB, 4 connections of 16 streams, through Ripstop",
+        kind: Kind::Generators(H2),
+    },
 ];
 
 /// What is measured in each round.
@@ -192,6 +244,10 @@ pub enum Metric {
     P50,
     P99,
     P999,
+    /// Requests per second in a closed loop, before the open one.
+    Saturation,
+    /// Requests per second that are asked for in an open loop.
+    Offered,
     /// Resident memory of all the proxy's processes, in MB.
     Memory,
     /// What a connection adds to resident memory, in KB.
@@ -210,9 +266,30 @@ impl Metric {
             Metric::P50 => "p50, µs",
             Metric::P99 => "p99, µs",
             Metric::P999 => "p99.9, µs",
+            Metric::Saturation => "saturated at, requests/s",
+            Metric::Offered => "offered, requests/s",
             Metric::Memory => "memory, MB",
             Metric::MemoryPerConnection => "KB per connection",
             Metric::Ready => "ready after, ms",
+        }
+    }
+}
+
+impl Kind {
+    /// What a control plane tells.
+    pub fn mesh(&self) -> Option<Mesh> {
+        match self {
+            Kind::Discovered { mesh, .. } | Kind::Told { mesh, .. } => Some(*mesh),
+            _ => None,
+        }
+    }
+
+    /// How many services there are and how many are used, where there are several.
+    pub fn services(&self) -> Option<(usize, usize)> {
+        match self {
+            Kind::Services { configured, used } => Some((*configured, *used)),
+            Kind::Discovered { mesh, used } | Kind::Told { mesh, used, .. } => Some((mesh.services, *used)),
+            _ => None,
         }
     }
 }
@@ -226,8 +303,11 @@ impl Case {
                 &[CpuPerRequest, InstructionsPerRequest, P50, P99, P999, Memory]
             }
             Kind::Traffic(_) => &[CpuPerRequest, InstructionsPerRequest, RequestsPerSecond, Memory],
+            Kind::Half(_) => &[P99, P50, P999, CpuPerRequest, Offered, Saturation],
+            Kind::Generators(_) => &[RequestsPerSecond, CpuPerRequest, P50, P99],
             Kind::Idle(_) => &[MemoryPerConnection, Memory],
-            Kind::Services { .. } => &[Memory, Ready, CpuPerRequest],
+            Kind::Services { .. } | Kind::Discovered { .. } => &[Memory, Ready, CpuPerRequest],
+            Kind::Told { .. } => &[CpuPerRequest, P50, P99, P999, Memory],
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod null;
 pub mod peers;
 pub mod tls;
 pub mod cases;
+pub mod discovery;
+pub mod generators;
 pub mod run;
 pub mod plot;
 pub mod report;

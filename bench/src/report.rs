@@ -1,6 +1,7 @@
 //! Results as JSON, which later runs add to, and as Markdown and plots, which are made from it.
 
 use crate::cases::Metric;
+use crate::peers::NAMES;
 use crate::plot::{self, Bar, Group};
 use crate::run::Column;
 use anyhow::Context;
@@ -60,7 +61,8 @@ impl Machine {
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         Machine {
             cpu: field(&read("/proc/cpuinfo"), "model name"),
-            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            // Not those that this process is held to.
+            cpus: read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
             memory_mb: memory.split(' ').next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024,
         }
@@ -95,7 +97,7 @@ impl Results {
         write("results.json", serde_json::to_string_pretty(self)? + "\n")?;
         write("results.md", self.markdown())?;
         write("cost.svg", plot::bars("Cost: Ripstop = 1, less is better", &self.cost_groups()))?;
-        write("latency.svg", plot::bars("p99 at a fixed rate, microseconds (less is better)", &self.latency_groups()))
+        write("latency.svg", plot::bars("p99 in an open loop, microseconds (less is better)", &self.latency_groups()))
     }
 
     fn markdown(&self) -> String {
@@ -117,7 +119,7 @@ impl Results {
     fn summary(&self) -> String {
         let mut peers: Vec<&str> = Vec::new();
         for column in self.cases.iter().flat_map(|case| &case.columns) {
-            if column.peer != "ripstop" && !peers.contains(&column.peer.as_str()) {
+            if NAMES[1..].contains(&column.peer.as_str()) && !peers.contains(&column.peer.as_str()) {
                 peers.push(&column.peer);
             }
         }
@@ -127,7 +129,7 @@ impl Results {
             "---|".repeat(peers.len())
         );
         for case in &self.cases {
-            let own = case.column("ripstop").map(|own| median(&own.each(case.main()))).unwrap_or_default();
+            let Some(own) = case.column("ripstop").map(|own| median(&own.each(case.main()))) else { continue };
             let _ = write!(text, "| {} | {own:.1} | {} |", case.name, case.main().title());
             for peer in &peers {
                 let ratio = case.ratio(peer).map_or("–".into(), |ratio| format!("{:.2}", ratio.median));
@@ -155,7 +157,8 @@ impl Results {
             let values = column.each(Metric::P99);
             Bar { series: column.peer.clone(), value: median(&values), low: least(&values), high: most(&values) }
         };
-        let open = self.cases.iter().filter(|case| case.metrics.contains(&Metric::P99));
+        let compares = |case: &&Result| case.metrics.contains(&Metric::P99) && case.column("ripstop").is_some();
+        let open = self.cases.iter().filter(compares);
         open.map(|case| Group { label: case.name.clone(), bars: case.measured().map(bar).collect() }).collect()
     }
 }
@@ -201,7 +204,8 @@ impl Result {
             self.noise()
         );
         let titles: Vec<&str> = self.shown().map(|metric| metric.title()).collect();
-        let _ = writeln!(text, "| proxy | Ripstop over it | {} |", titles.join(" | "));
+        let who = if self.column("ripstop").is_some() { "proxy" } else { "generator" };
+        let _ = writeln!(text, "| {who} | Ripstop over it | {} |", titles.join(" | "));
         let _ = writeln!(text, "|---|---|{}", "---|".repeat(titles.len()));
         for column in &self.columns {
             text += &self.row(column);
@@ -217,6 +221,7 @@ impl Result {
         let ratio = self.ratio(&column.peer).filter(|_| column.peer != "ripstop");
         let ratio = ratio.map_or("".into(), |it| format!("**{:.2}** ({:.2}–{:.2})", it.median, it.low, it.high));
         let cells = self.shown().map(|metric| match metric {
+            missing if column.each(*missing).is_empty() => "–".into(),
             main if *main == self.main() => spread(&column.each(*main)),
             other => short(median(&column.each(*other))),
         });

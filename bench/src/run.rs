@@ -2,8 +2,10 @@
 
 use crate::backend::Backend;
 use crate::cases::{Case, ClientSide, Kind, Metric, SERVICES_TRAFFIC, Shape, Traffic};
+use crate::discovery::Discovery;
+use crate::generators::{Generator, OTHERS};
 use crate::instructions::Counters;
-use crate::load::{self, Plan};
+use crate::load::{self, Pace, Plan};
 use crate::measure::{self, Sample};
 use crate::peers::{Job, Peer, Process, Security, Side, Wire, free_address, service};
 use crate::tls;
@@ -57,16 +59,20 @@ pub fn case(
     mut progress: impl FnMut(&str, usize, &Round),
 ) -> anyhow::Result<Vec<Column>> {
     let bench = Bench::new(case, settings)?;
+    if matches!(case.kind, Kind::Generators(_)) {
+        return bench.generators(&peers[0], progress);
+    }
     let mut rivals = Vec::new();
     let mut columns = Vec::new();
     for peer in peers {
         let rival = bench.start(peer)?;
         let cannot = rival.as_ref().err().map(ToString::to_string);
         // Where memory counts, each round begins with a new process.
-        rivals.push(rival.ok().filter(|_| matches!(case.kind, Kind::Traffic(_))));
+        rivals.push(rival.ok().filter(|_| matches!(case.kind, Kind::Traffic(_) | Kind::Half(_) | Kind::Told { .. })));
         let (peer, version) = (peer.name.to_string(), peer.version.clone());
         columns.push(Column { peer, version, rounds: Vec::new(), cannot });
     }
+    let saturated = bench.saturate(&rivals)?;
     for number in 0..settings.rounds {
         for index in 0..rivals.len() {
             // Every round begins with another peer, so that none always follows the same one.
@@ -74,9 +80,9 @@ pub fn case(
             let column = &mut columns[index];
             let round = match &rivals[index] {
                 _ if column.cannot.is_some() => continue,
-                Some(rival) => bench.round(rival),
+                Some(rival) => bench.round(rival, &saturated),
                 None => match bench.start(&peers[index])? {
-                    Ok(rival) => bench.round(&rival),
+                    Ok(rival) => bench.round(&rival, &saturated),
                     Err(_) => continue,
                 },
             };
@@ -96,19 +102,24 @@ struct Bench<'a> {
     folder: PathBuf,
     files: tls::Files,
     backend: Backend,
+    discovery: Option<Discovery>,
 }
 
 impl<'a> Bench<'a> {
     fn new(case: &'a Case, settings: &'a Settings) -> anyhow::Result<Bench<'a>> {
         let traffic = match case.kind {
-            Kind::Traffic(traffic) | Kind::Idle(traffic) => traffic,
-            Kind::Services { .. } => SERVICES_TRAFFIC,
+            Kind::Traffic(traffic) | Kind::Half(traffic) | Kind::Generators(traffic) | Kind::Idle(traffic) => traffic,
+            Kind::Told { traffic, .. } => traffic,
+            Kind::Services { .. } | Kind::Discovered { .. } => SERVICES_TRAFFIC,
         };
         let folder = settings.folder.join(case.name);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let files = tls::make(&folder)?;
-        let backend = Backend::start(traffic.backend, traffic.expect, LOAD_CPU)?;
-        Ok(Bench { case, traffic, settings, folder, files, backend })
+        let mesh = case.kind.mesh();
+        let hosts = mesh.map_or(1, |mesh| mesh.hosts());
+        let backend = Backend::start(traffic.backend, traffic.expect, hosts, LOAD_CPU)?;
+        let discovery = mesh.map(|mesh| Discovery::start(mesh, backend.address.port(), LOAD_CPU)).transpose()?;
+        Ok(Bench { case, traffic, settings, folder, files, backend, discovery })
     }
 
     /// Starts a peer's one or two processes, or says why it cannot do the job.
@@ -138,17 +149,39 @@ impl<'a> Bench<'a> {
 
     fn job(&self, folder: PathBuf, to_clients: Side, to_upstream: Side, upstream: SocketAddr) -> anyhow::Result<Job> {
         let Traffic { log, routes, .. } = self.traffic;
-        let services = if let Kind::Services { configured, .. } = self.case.kind { configured } else { 0 };
+        let services = self.case.kind.services().map_or(0, |(configured, _)| configured);
+        let discovery = self.discovery.as_ref().map(|discovery| discovery.address);
         let (listen, tls) = (free_address()?, self.files.clone());
-        Ok(Job { folder, listen, upstream, to_clients, to_upstream, log, routes, services, tls })
+        Ok(Job { folder, listen, upstream, to_clients, to_upstream, log, routes, services, discovery, tls })
     }
 
-    fn round(&self, rival: &Rival) -> anyhow::Result<Round> {
+    /// What each can do, where half of the least is to be offered to all; by address.
+    fn saturate(&self, rivals: &[Option<Rival>]) -> anyhow::Result<BTreeMap<SocketAddr, f64>> {
+        let mut saturated = BTreeMap::new();
+        if matches!(self.case.kind, Kind::Half(_)) {
+            for rival in rivals.iter().flatten() {
+                let round = self.load(rival, Pace::Saturate)?;
+                saturated.insert(rival.entry, round.figures[&Metric::RequestsPerSecond]);
+            }
+        }
+        Ok(saturated)
+    }
+
+    fn round(&self, rival: &Rival, saturated: &BTreeMap<SocketAddr, f64>) -> anyhow::Result<Round> {
         match self.case.kind {
-            Kind::Traffic(_) => self.load(rival),
+            Kind::Traffic(traffic) | Kind::Generators(traffic) | Kind::Told { traffic, .. } => {
+                self.load(rival, traffic.pace)
+            }
+            Kind::Half(_) => {
+                let offered = saturated.values().copied().fold(f64::INFINITY, f64::min) / 2.0;
+                let mut round = self.load(rival, Pace::Rate(offered))?;
+                round.figures.insert(Metric::Offered, offered);
+                round.figures.insert(Metric::Saturation, saturated[&rival.entry]);
+                Ok(round)
+            }
             Kind::Idle(_) => self.idle(rival),
-            Kind::Services { .. } => {
-                let mut round = self.load(rival)?;
+            Kind::Services { .. } | Kind::Discovered { .. } => {
+                let mut round = self.load(rival, self.traffic.pace)?;
                 let ready: Duration = rival.processes.iter().map(|process| process.ready).sum();
                 round.figures.insert(Metric::Ready, ready.as_secs_f64() * 1e3);
                 Ok(round)
@@ -157,11 +190,11 @@ impl<'a> Bench<'a> {
     }
 
     /// Measures under load.
-    fn load(&self, rival: &Rival) -> anyhow::Result<Round> {
+    fn load(&self, rival: &Rival, pace: Pace) -> anyhow::Result<Round> {
         let ids = rival.ids();
         let counters = Counters::open(&ids);
         let sample = || Sample::take(&ids, PROXY_CPU).map(|cpu| (cpu, counters.as_ref().map(Counters::read)));
-        let outcome = load::run(self.plan(rival.entry)?, sample)?;
+        let outcome = load::run(Plan { pace, ..self.plan(rival.entry)? }, sample)?;
         let ((before, first), (after, last)) = (&outcome.before, &outcome.after);
         let requests = outcome.requests as f64;
         let microseconds = |share: f64| outcome.latency.quantile(share) as f64 / 1e3;
@@ -177,6 +210,40 @@ impl<'a> Bench<'a> {
             figures.insert(Metric::InstructionsPerRequest, (last - first) as f64 / requests);
         }
         Ok(Round { figures, foreign: before.foreign(after) })
+    }
+
+    /// Measures Ripstop as it is seen by each load generator.
+    fn generators(&self, ripstop: &Peer, mut progress: impl FnMut(&str, usize, &Round)) -> anyhow::Result<Vec<Column>> {
+        let rival = self.start(ripstop)?.map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        let mut columns = Vec::new();
+        let own = Column { peer: "ours".into(), version: String::new(), rounds: Vec::new(), cannot: None };
+        columns.push(own);
+        columns.extend(OTHERS.iter().map(|other| {
+            let (version, cannot) = other.can(&self.traffic);
+            Column { peer: other.name().into(), version, rounds: Vec::new(), cannot }
+        }));
+        for number in 0..self.settings.rounds {
+            for (index, column) in columns.iter_mut().enumerate().filter(|(_, column)| column.cannot.is_none()) {
+                let round = match index.checked_sub(1) {
+                    None => self.load(&rival, self.traffic.pace)?,
+                    Some(other) => self.load_by(OTHERS[other], &rival)?,
+                };
+                progress(&column.peer, number, &round);
+                column.rounds.push(round);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Measures under another generator's load.
+    fn load_by(&self, generator: Generator, rival: &Rival) -> anyhow::Result<Round> {
+        let ids = rival.ids();
+        let before = Sample::take(&ids, PROXY_CPU)?;
+        let seen = generator.run(&self.traffic, rival.entry, self.settings.duration)?;
+        let after = Sample::take(&ids, PROXY_CPU)?;
+        let mut figures = seen.figures;
+        figures.insert(Metric::CpuPerRequest, (after.cpu - before.cpu).as_secs_f64() * 1e6 / seen.requests);
+        Ok(Round { figures, foreign: before.foreign(&after) })
     }
 
     /// Measures what idle connections keep.
@@ -198,12 +265,12 @@ impl<'a> Bench<'a> {
             ClientSide::Plain => None,
             side => Some(tls::client(&self.files, alpn, side == ClientSide::Resumed)?),
         };
-        let hosts = match self.case.kind {
+        let hosts = match self.case.kind.services() {
             // Spread over all, first and last included.
-            Kind::Services { configured, used } => {
+            Some((configured, used)) => {
                 (0..used).map(|number| service(number * (configured - 1) / (used - 1))).collect()
             }
-            _ => vec![tls::SERVER_NAME.into()],
+            None => vec![tls::SERVER_NAME.into()],
         };
         let (path, Settings { warm_up, duration, .. }) = (self.traffic.path(), self.settings);
         Ok(Plan {

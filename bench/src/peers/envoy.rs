@@ -38,11 +38,46 @@ fn arguments(job: &Job) -> anyhow::Result<Vec<String>> {
 }
 
 fn bootstrap(job: &Job) -> Value {
+    if let Some(discovery) = job.discovery {
+        return discovering(job, discovery);
+    }
     let clusters: Vec<Value> = match job.services {
         0 => vec![cluster(job, "backend")],
         count => (0..count).map(|number| cluster(job, &service(number))).collect(),
     };
     json!({ "static_resources": { "listeners": [listener(job)], "clusters": clusters } })
+}
+
+/// Clusters come from a control plane.
+fn discovering(job: &Job, discovery: std::net::SocketAddr) -> Value {
+    let endpoint = json!({ "endpoint": { "address": address(discovery) } });
+    let control = json!({
+        "name": "control",
+        "connect_timeout": "5s",
+        "load_assignment": { "cluster_name": "control", "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "typed_extension_protocol_options": http2_upstream(),
+    });
+    let ads = json!({
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{ "envoy_grpc": { "cluster_name": "control" } }],
+    });
+    json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "dynamic_resources": {
+            "ads_config": ads, "cds_config": { "ads": {}, "resource_api_version": "V3" }
+        },
+        "static_resources": { "listeners": [listener(job)], "clusters": [control] },
+    })
+}
+
+fn http2_upstream() -> Value {
+    json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        }
+    })
 }
 
 fn listener(job: &Job) -> Value {
@@ -74,7 +109,7 @@ fn connection_manager(job: &Job) -> Value {
         "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "in",
         "generate_request_id": false,
-        "route_config": { "virtual_hosts": virtual_hosts(job) },
+        "route_config": { "virtual_hosts": virtual_hosts(job), "validate_clusters": job.discovery.is_none() },
         "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
     });
     if job.log {
@@ -126,12 +161,7 @@ fn cluster(job: &Job, name: &str) -> Value {
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
     });
     if job.to_upstream.wire == Wire::Http2 {
-        cluster["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": { "http2_protocol_options": {} },
-            }
-        });
+        cluster["typed_extension_protocol_options"] = http2_upstream();
     }
     if job.to_upstream.security != Security::Plain {
         cluster["transport_socket"] = json!({

@@ -52,6 +52,8 @@ pub struct Job {
     pub routes: usize,
     /// Services with these `service` names as hosts, each with its own cluster; all lead to the upstream. 0: one for all.
     pub services: usize,
+    /// The control plane that tells of the services; else they are configured.
+    pub discovery: Option<SocketAddr>,
     pub tls: Files,
 }
 
@@ -75,6 +77,8 @@ pub struct Peer {
 /// Names of all peers, as `--peer` takes them, Ripstop first: ratios compare it with the others.
 pub const NAMES: [&str; 5] = ["ripstop", "null", "haproxy", "nginx", "envoy"];
 
+const SPEAK_XDS: [&str; 2] = ["ripstop", "envoy"];
+
 impl Peer {
     pub fn new(name: &'static str, program: PathBuf) -> anyhow::Result<Peer> {
         let (command, version): (Prepare, &str) = match name {
@@ -92,6 +96,9 @@ impl Peer {
     /// Starts a process for the job on CPU `on` and waits until it listens.
     pub fn start(&self, job: &Job, on: usize) -> anyhow::Result<Result<Process, &'static str>> {
         std::fs::create_dir_all(&job.folder).with_context(|| job.folder.display().to_string())?;
+        if job.discovery.is_some() && !SPEAK_XDS.contains(&self.name) {
+            return Ok(Err("has no xDS"));
+        }
         let mut command = match (self.command)(&self.program, job)? {
             Start::Run(command) => command,
             Start::Cannot(reason) => return Ok(Err(reason)),
@@ -173,7 +180,7 @@ fn version_of(program: &Path, argument: &str) -> anyhow::Result<String> {
     Ok(version_in(&String::from_utf8_lossy(&said)).unwrap_or_else(|| "unknown".into()))
 }
 
-fn version_in(text: &str) -> Option<String> {
+pub(crate) fn version_in(text: &str) -> Option<String> {
     let numbers = text.split(|symbol: char| !symbol.is_ascii_digit() && symbol != '.');
     numbers.map(|number| number.trim_matches('.')).find(|number| number.contains('.')).map(str::to_string)
 }

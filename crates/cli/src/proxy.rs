@@ -97,7 +97,7 @@ pub(crate) fn run(command: Proxy) -> anyhow::Result<ExitCode> {
         agent: agent(&command)?,
         state: command.state.clone(),
         command_line: command_line(&command),
-        shrink: crate::memory::purge,
+        shrink: crate::memory::shrink,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

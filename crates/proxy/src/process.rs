@@ -97,6 +97,8 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         tasks.spawn(manager.run(process.0.clone()));
     }
     process.start(bootstrap, &options, checks, &mut tasks).await?;
+    // Reading a configuration takes much more than keeping it.
+    (options.shrink)();
     let quit = quit.notified();
     tokio::pin!(stop, quit);
     tokio::select! {

@@ -177,6 +177,10 @@ impl Publisher {
         }
     }
 
+    pub fn health(&self) -> &Arc<HealthTable> {
+        &self.health
+    }
+
     /// What health checks found, for the next snapshot.
     pub fn set_health(&mut self, health: Arc<HealthTable>) {
         self.health = health;
@@ -222,7 +226,7 @@ impl Publisher {
         self.listening.get(listener)?.actual.first()?.tcp()
     }
 
-    /// What every worker knows of its clusters.
+    /// What every worker knows of the clusters that it used.
     pub async fn report(&self) -> Vec<Vec<ClusterReport>> {
         let mut answers = Vec::new();
         for worker in &self.workers {

@@ -9,7 +9,7 @@ use crate::state::shed::{Open, Shed};
 use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
-use crate::upstream::dial;
+use crate::upstream::{Host, dial};
 use model::demand::Demand;
 use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
@@ -39,6 +39,7 @@ pub enum Command {
     Shed(Shed),
     /// Stop accepting and finish what is under way; answers when the last connection has gone.
     Drain(oneshot::Sender<()>),
+    /// Tell of the clusters that were used.
     Report(oneshot::Sender<Vec<ClusterReport>>),
     Stop,
 }
@@ -249,8 +250,12 @@ fn admit(worker: &Worker, service: &ListenerService) -> Result<Option<Open>, ()>
 
 fn report(worker: &Worker) -> Vec<ClusterReport> {
     let mut reports = Vec::new();
-    worker.each_cluster(|cluster| {
-        let hosts = cluster.every_host();
+    worker.each_cluster(|cluster| reports.push(ClusterReport::new(&cluster.config.name, &cluster.every_host())));
+    reports
+}
+
+impl ClusterReport {
+    pub fn new(name: &Arc<str>, hosts: &[Rc<Host>]) -> Self {
         let hosts = hosts.iter().map(|host| HostReport {
             address: Arc::from(&*host.name),
             hostname: host.endpoint.hostname.clone(),
@@ -262,7 +267,6 @@ fn report(worker: &Worker) -> Vec<ClusterReport> {
             health: host.endpoint.health,
             checked: host.checked.get(),
         });
-        reports.push(ClusterReport { name: cluster.config.name.clone(), hosts: hosts.collect() });
-    });
-    reports
+        ClusterReport { name: name.clone(), hosts: hosts.collect() }
+    }
 }

@@ -66,6 +66,36 @@ fn an_aggregate_prefers_its_first_member() {
 }
 
 #[test]
+fn a_cluster_that_nobody_used_is_shown() {
+    let port = backend("one");
+    let ours = both(|kind| {
+        let tired = cluster("tired", port, "").replace(
+            &format!("port_value: {port} }} }} }}"),
+            &format!("port_value: {port} }} }} }}, health_status: DEGRADED"),
+        );
+        let clusters = format!("{}{}{tired}", cluster("up", port, ""), cluster("unused", port, ""));
+        let proxy = Proxy::start(kind, "unused", &http("", ROUTES, &clusters));
+        assert_eq!(answers(proxy.port, "", 1), ["200 one"]);
+        let names =
+            ["membership_total", "membership_healthy", "membership_degraded", "membership_change", "upstream_rq_total"];
+        let figures = |cluster: &str| names.map(|name| stat(&proxy, &format!("cluster.{cluster}.{name}")));
+        let text = get(proxy.admin, "/clusters").unwrap_or_default();
+        let of = |cluster: &str| -> Vec<String> {
+            let metrics = ["::rq_total::", "::health_flags::", "::weight::", "::max_requests::"];
+            let wanted = |line: &&str| {
+                line.starts_with(&format!("{cluster}::")) && metrics.iter().any(|metric| line.contains(metric))
+            };
+            text.lines().filter(wanted).map(str::to_owned).collect()
+        };
+        json!(["up", "unused", "tired"].map(|cluster| json!([figures(cluster), of(cluster)])))
+    });
+    assert_eq!(ours[0][0], json!([1, 1, 0, 1, 1]));
+    assert_eq!(ours[1][0], json!([1, 1, 0, 1, 0]));
+    assert_eq!(ours[2][0], json!([1, 0, 1, 1, 0]));
+    assert_eq!(ours[1][1].as_array().map(Vec::len), Some(5), "{ours}");
+}
+
+#[test]
 fn a_logical_name_is_one_endpoint() {
     let port = backend("one");
     let ours = both(|kind| {

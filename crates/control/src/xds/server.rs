@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -14,11 +13,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
+use tonic::codec::BufferSettings;
+use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::hub::{Hub, wait_for_stop};
+use super::messages;
 use super::stream::{Delta, Dialect, StateOfTheWorld, serve};
 use crate::ca::service::{CertificateRequest, CertificateResponse, CertificateService, METHOD, SERVICE};
 use crate::peer::{Connection, Peer};
@@ -27,6 +28,8 @@ const STATE_OF_THE_WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscover
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// A delta client that comes back names every resource it has.
 const LARGEST_REQUEST: usize = 64 << 20;
+/// What is made ready for a request: most only acknowledge.
+const USUAL_REQUEST: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -141,42 +144,27 @@ impl tower::Service<http::Request<Body>> for Discovery {
     fn call(&mut self, request: http::Request<Body>) -> Answer {
         let hub = self.hub.clone();
         match request.uri().path() {
-            STATE_OF_THE_WORLD => Box::pin(streaming::<StateOfTheWorld>(hub, request)),
-            DELTA => Box::pin(streaming::<Delta>(hub, request)),
+            STATE_OF_THE_WORLD => answer(streaming::<StateOfTheWorld>(hub, request)),
+            DELTA => answer(streaming::<Delta>(hub, request)),
             path => unknown(path),
         }
     }
 }
 
-async fn streaming<D: Dialect>(
-    hub: Arc<Hub>,
-    request: http::Request<Body>,
-) -> Result<http::Response<Body>, Infallible> {
-    let codec: ProstCodec<D::Response, D::Request> = ProstCodec::default();
-    let mut grpc = Grpc::new(codec).max_decoding_message_size(LARGEST_REQUEST);
-    Ok(grpc.streaming(Stream::<D> { hub, dialect: PhantomData }, request).await)
-}
-
-struct Stream<D> {
-    hub: Arc<Hub>,
-    dialect: PhantomData<D>,
-}
-
-impl<D: Dialect> StreamingService<D::Request> for Stream<D> {
-    type Response = D::Response;
-    type ResponseStream = ReceiverStream<Result<D::Response, Status>>;
-    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<D::Request>>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let Some(peer) = peer.filter(|peer| peer.local || peer.identity.is_some()) else {
-            let status = Status::unauthenticated("xDS needs a client certificate of this mesh");
-            return std::future::ready(Err(status));
-        };
-        let (out, responses) = mpsc::channel(16);
-        tokio::spawn(serve::<D>(self.hub.clone(), peer, request.into_inner(), out));
-        std::future::ready(Ok(Response::new(ReceiverStream::new(responses))))
+fn streaming<D: Dialect>(hub: Arc<Hub>, request: http::Request<Body>) -> http::Response<Body> {
+    let (head, body) = request.into_parts();
+    let peer = head.extensions.get::<Peer>().cloned();
+    let Some(peer) = peer.filter(|peer| peer.local || peer.identity.is_some()) else {
+        return Status::unauthenticated("xDS needs a client certificate of this mesh").into_http();
+    };
+    if head.headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
+        return Status::unimplemented("compressed requests are not read here").into_http();
     }
+    let decoder = ProstDecoder::<D::Request>::new(BufferSettings::new(USUAL_REQUEST, LARGEST_REQUEST));
+    let requests = Streaming::new_request(decoder, body, None, Some(LARGEST_REQUEST));
+    let (out, responses) = mpsc::channel(16);
+    tokio::spawn(serve::<D>(hub, peer, requests, out));
+    messages::response(responses)
 }
 
 #[derive(Clone)]
@@ -219,6 +207,9 @@ impl UnaryService<CertificateRequest> for Certificates {
 }
 
 fn unknown(path: &str) -> Answer {
-    let status = Status::unimplemented(format!("{path} is not served here"));
-    Box::pin(std::future::ready(Ok(status.into_http())))
+    answer(Status::unimplemented(format!("{path} is not served here")).into_http())
+}
+
+fn answer(response: http::Response<Body>) -> Answer {
+    Box::pin(std::future::ready(Ok(response)))
 }

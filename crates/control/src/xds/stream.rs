@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -11,6 +12,7 @@ use wire::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRe
 use wire::xds::server::{DeltaResponse, Push, Response, Session, Snapshot};
 
 use super::hub::Hub;
+use super::messages::envelope;
 use crate::peer::Peer;
 use crate::registry::Lookup;
 use crate::status::Entry;
@@ -84,10 +86,11 @@ impl Dialect for Delta {
     }
 }
 
-pub type Sender<D> = mpsc::Sender<Result<<D as Dialect>::Response, Status>>;
+/// Messages in their envelopes, or why there are no more.
+pub type Sender = mpsc::Sender<Result<Bytes, Status>>;
 
 /// Runs until the client goes, is refused, or the control plane ends.
-pub async fn serve<D: Dialect>(hub: Arc<Hub>, peer: Peer, mut requests: Streaming<D::Request>, out: Sender<D>) {
+pub async fn serve<D: Dialect>(hub: Arc<Hub>, peer: Peer, mut requests: Streaming<D::Request>, out: Sender) {
     let first = tokio::select! {
         first = requests.message() => first,
         () = hub.stopped() => return,
@@ -119,7 +122,7 @@ pub async fn serve<D: Dialect>(hub: Arc<Hub>, peer: Peer, mut requests: Streamin
     }
 }
 
-async fn refuse<T>(out: &mpsc::Sender<Result<T, Status>>, status: Status) {
+async fn refuse(out: &Sender, status: Status) {
     // The client may be gone already.
     let _ = out.send(Err(status)).await;
 }
@@ -136,7 +139,7 @@ struct Conversation<'a, D: Dialect> {
     early: Vec<D::Request>,
     problem: Option<String>,
     revision: u64,
-    out: &'a Sender<D>,
+    out: &'a Sender,
 }
 
 impl<D: Dialect> Conversation<'_, D> {
@@ -266,7 +269,7 @@ impl<D: Dialect> Conversation<'_, D> {
                 removed = push.removed.len(),
                 "push"
             );
-            if self.out.send(Ok(D::response(push))).await.is_err() {
+            if self.out.send(Ok(envelope(&D::response(push)))).await.is_err() {
                 return Err(Status::cancelled("the client is gone"));
             }
         }

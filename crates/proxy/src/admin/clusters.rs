@@ -1,8 +1,9 @@
 //! `/clusters`: every host of every cluster with its counters, summed over workers.
 
+use crate::state::clusters::hosts_at_rest;
 use crate::worker::ClusterReport;
 use model::Snapshot;
-use model::health::ActiveHealth;
+use model::health::{ActiveHealth, HealthTable};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,24 +25,34 @@ struct Host {
 
 type Clusters = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Host>>;
 
-fn sum(reports: &[Vec<ClusterReport>]) -> Clusters {
+/// What workers report, and the clusters that none of them used yet.
+fn sum(reports: &[Vec<ClusterReport>], snapshot: &Snapshot, health: &HealthTable) -> Clusters {
     let mut clusters = Clusters::new();
     for report in reports.iter().flatten() {
-        let hosts = clusters.entry(report.name.clone()).or_default();
-        for host in &report.hosts {
-            let total = hosts.entry(host.address.clone()).or_default();
-            total.hostname = host.hostname.to_string();
-            total.requests += host.requests;
-            total.errors += host.errors;
-            total.active += u64::from(host.active);
-            total.weight = host.weight;
-            total.ejected |= host.ejected;
-            total.healthy = host.health.usable();
-            total.draining = host.health == model::endpoint::Health::Draining;
-            total.checked = host.checked;
+        add(&mut clusters, report);
+    }
+    for (name, cluster) in &snapshot.clusters {
+        if !clusters.contains_key(name) {
+            add(&mut clusters, &ClusterReport::new(name, &hosts_at_rest(snapshot, health, cluster)));
         }
     }
     clusters
+}
+
+fn add(clusters: &mut Clusters, report: &ClusterReport) {
+    let hosts = clusters.entry(report.name.clone()).or_default();
+    for host in &report.hosts {
+        let total = hosts.entry(host.address.clone()).or_default();
+        total.hostname = host.hostname.to_string();
+        total.requests += host.requests;
+        total.errors += host.errors;
+        total.active += u64::from(host.active);
+        total.weight = host.weight;
+        total.ejected |= host.ejected;
+        total.healthy = host.health.usable();
+        total.draining = host.health == model::endpoint::Health::Draining;
+        total.checked = host.checked;
+    }
 }
 
 /// Envoy's flags in Envoy's order.
@@ -62,9 +73,9 @@ fn flags(host: &Host) -> String {
 }
 
 /// `cluster::address::metric::value` lines.
-pub(super) fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
+pub(super) fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot, health: &HealthTable) -> String {
     let mut out = String::new();
-    for (name, hosts) in sum(reports) {
+    for (name, hosts) in sum(reports, snapshot, health) {
         if let Some(cluster) = snapshot.clusters.get(&name) {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{name}::observability_name::{}", cluster.stat_name);
@@ -96,8 +107,8 @@ pub(super) fn text(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> Strin
 }
 
 /// The shape of `envoy.admin.v3.Clusters`.
-pub(super) fn json(reports: &[Vec<ClusterReport>], snapshot: &Snapshot) -> String {
-    let clusters: Vec<_> = sum(reports)
+pub(super) fn json(reports: &[Vec<ClusterReport>], snapshot: &Snapshot, health: &HealthTable) -> String {
+    let clusters: Vec<_> = sum(reports, snapshot, health)
         .into_iter()
         .map(|(name, hosts)| {
             let hosts: Vec<_> = hosts.iter().map(|(address, host)| host_status(address, host)).collect();

@@ -6,7 +6,10 @@ mod logging;
 mod stats;
 
 use crate::core::{Core, Lifecycle};
-use crate::telemetry::Registry;
+use crate::state::clusters::hosts_at_rest;
+use crate::telemetry::stats::{Owner, Totals};
+use crate::telemetry::{ClusterStats, Registry};
+use engine::balance::Availability;
 use runtime::http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -53,8 +56,8 @@ impl Admin {
         match (request.path.as_str(), &request.method) {
             ("/" | "/help", _) => Response::text(HELP),
             ("/ready", _) => self.ready(),
-            ("/stats", _) => self.stats(&request, request.parameter("format").as_deref() == Some("prometheus")),
-            ("/stats/prometheus", _) => self.stats(&request, true),
+            ("/stats", _) => self.stats(&request, request.parameter("format").as_deref() == Some("prometheus")).await,
+            ("/stats/prometheus", _) => self.stats(&request, true).await,
             ("/clusters", _) => self.clusters(&request).await,
             ("/listeners", _) => self.listeners(&request).await,
             ("/config_dump", _) => dump::config(self, request.parameter("resource").as_deref()).await,
@@ -95,7 +98,7 @@ impl Admin {
         Response::text("OK\n")
     }
 
-    fn stats(&self, request: &Request, prometheus: bool) -> Response {
+    async fn stats(&self, request: &Request, prometheus: bool) -> Response {
         let pattern = match request.parameter("filter").map(|pattern| regex::Regex::new(&pattern)).transpose() {
             Ok(pattern) => pattern,
             Err(error) => {
@@ -103,7 +106,7 @@ impl Admin {
             }
         };
         let filter = stats::Filter { pattern, used_only: request.parameter("usedonly").is_some() };
-        let (read, extra) = (self.registry.read(), self.server_stats());
+        let (read, extra) = (self.read().await, self.server_stats());
         if prometheus {
             let mut response = Response::text(stats::prometheus(&read, &extra, &filter));
             response.content_type = "text/plain; version=0.0.4";
@@ -115,7 +118,26 @@ impl Admin {
         }
     }
 
-    fn server_stats(&self) -> BTreeMap<String, crate::telemetry::stats::Total> {
+    /// What workers count, and what they would count of the clusters that they did not use yet.
+    async fn read(&self) -> BTreeMap<Owner, Totals> {
+        let core = self.core.lock().await;
+        let (snapshot, health) = (core.publisher.current().clone(), core.publisher.health().clone());
+        drop(core);
+        let mut read = self.registry.read();
+        for cluster in snapshot.clusters.values() {
+            let totals = read.entry(Owner::Cluster(cluster.stat_name.clone())).or_default();
+            if totals.contains_key("membership_total") {
+                continue;
+            }
+            let hosts = hosts_at_rest(&snapshot, &health, cluster);
+            let count = |wanted| hosts.iter().filter(|host| host.availability() == wanted).count() as u64;
+            let (healthy, degraded) = (count(Availability::Healthy), count(Availability::Degraded));
+            totals.extend(ClusterStats::unused(hosts.len() as u64, healthy, degraded));
+        }
+        read
+    }
+
+    fn server_stats(&self) -> Totals {
         let mut all = stats::server(&[
             ("server.live", u64::from(self.state() == "LIVE")),
             ("server.uptime", self.started.elapsed().as_secs()),
@@ -134,9 +156,10 @@ impl Admin {
     async fn clusters(&self, request: &Request) -> Response {
         let core = self.core.lock().await;
         let reports = core.publisher.report().await;
+        let (snapshot, health) = (core.publisher.current(), core.publisher.health());
         match request.parameter("format").as_deref() {
-            Some("json") => Response::json(clusters::json(&reports, core.publisher.current())),
-            _ => Response::text(clusters::text(&reports, core.publisher.current())),
+            Some("json") => Response::json(clusters::json(&reports, snapshot, health)),
+            _ => Response::text(clusters::text(&reports, snapshot, health)),
         }
     }
 

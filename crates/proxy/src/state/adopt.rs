@@ -11,7 +11,6 @@ use crate::telemetry::AccessLogger;
 use crate::telemetry::stats::Owner;
 use crate::tls::ServerTransport;
 use crate::tls::prepare::Transports;
-use crate::upstream::Cluster;
 use model::Snapshot;
 use model::access_log::AccessLog;
 use model::cluster::Discovery;
@@ -66,50 +65,6 @@ impl Worker {
 
     fn scopes_from(&self, source: &Source) -> Rc<Scopes> {
         self.scopes.borrow_mut().entry(source.clone()).or_default().clone()
-    }
-
-    fn adopt_clusters(&self, update: &Update) {
-        let snapshot = &update.snapshot;
-        let mut clusters = self.clusters.borrow_mut();
-        clusters.retain(|name, cluster| {
-            let stays = snapshot.clusters.contains_key(name);
-            if !stays {
-                cluster.retire();
-            }
-            stays
-        });
-        for (name, config) in &snapshot.clusters {
-            let transports = update.transports.clients.get(name).cloned().unwrap_or_default();
-            let known = clusters.get(name).filter(|cluster| cluster.config.hash == config.hash).cloned();
-            let cluster = match known {
-                Some(cluster) => {
-                    cluster.set_transports(transports);
-                    cluster
-                }
-                None => {
-                    if let Some(old) = clusters.get(name) {
-                        old.retire();
-                    }
-                    let stats = self.registry.add(Owner::Cluster(config.stat_name.clone()));
-                    let seed = self.random();
-                    let cluster = Rc::new(Cluster::new(config.clone(), stats, transports, seed));
-                    clusters.insert(name.clone(), cluster.clone());
-                    cluster
-                }
-            };
-            if let Some(assignment) = assignment(snapshot, &cluster.config) {
-                cluster.assign(&assignment);
-                cluster.set_health(update.health.get(name));
-                cluster.set_reports(update.reports.clone());
-            }
-        }
-    }
-
-    /// Takes over what health checks changed.
-    pub fn adopt_health(&self, table: &HealthTable) {
-        for (name, cluster) in self.clusters.borrow().iter().filter(|(_, c)| c.config.health_check.is_some()) {
-            cluster.set_health(table.get(name));
-        }
     }
 
     pub(super) fn routes_named(&self, name: &Arc<str>, table: &Arc<model::route::RouteTable>) -> Rc<Routes> {

@@ -2,6 +2,7 @@
 //! between threads but counters, which have one writer.
 
 pub mod adopt;
+pub mod clusters;
 pub mod demand;
 pub mod drain;
 pub mod filters;

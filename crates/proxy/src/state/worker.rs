@@ -1,5 +1,6 @@
 //! One worker's state.
 
+use super::clusters::Clusters;
 use super::demand::Demands;
 use super::groups::GroupNames;
 use super::scopes::Scopes;
@@ -8,6 +9,7 @@ use super::shed::Shed;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Output;
 use crate::upstream::Cluster;
+use engine::balance::zones::Peers;
 use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
@@ -28,7 +30,7 @@ type Names<T> = RefCell<HashMap<Arc<str>, T, foldhash::fast::RandomState>>;
 pub struct Worker {
     pub index: usize,
     pub registry: Arc<Registry>,
-    pub(super) clusters: Names<Rc<Cluster>>,
+    pub(super) clusters: Clusters,
     pub(super) routes: Names<Rc<Routes>>,
     pub(super) scopes: RefCell<HashMap<Source, Rc<Scopes>>>,
     /// What requests wait for.
@@ -58,7 +60,7 @@ impl Worker {
         Worker {
             index,
             registry,
-            clusters: RefCell::default(),
+            clusters: Clusters::default(),
             routes: RefCell::default(),
             scopes: RefCell::default(),
             demands: Demands::default(),
@@ -76,29 +78,22 @@ impl Worker {
     }
 
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
-        let cluster = self.clusters.borrow().get(name).cloned()?;
+        let cluster = self.cluster_itself(name)?;
         match &cluster.config.discovery {
             Discovery::Aggregate(members) => self.member(members, MOST_AGGREGATES),
             _ => Some(cluster),
         }
     }
 
-    /// Whether it exists, able to serve or not.
-    pub fn has_cluster(&self, name: &str) -> bool {
-        self.clusters.borrow().contains_key(name)
-    }
-
     /// The member of an aggregate for the next request: the first while enough of it is well.
     fn member(&self, members: &[Arc<str>], deep: u32) -> Option<Rc<Cluster>> {
-        let clusters = self.clusters.borrow();
-        let known: Vec<Rc<Cluster>> = members.iter().filter_map(|name| clusters.get(name).cloned()).collect();
-        drop(clusters);
+        let known = members.iter().filter_map(|name| self.cluster_itself(name));
         let resolve = |cluster: Rc<Cluster>| match &cluster.config.discovery {
             Discovery::Aggregate(inner) if deep > 0 => self.member(inner, deep - 1),
             Discovery::Aggregate(_) => None,
             _ => Some(cluster),
         };
-        let known: Vec<Rc<Cluster>> = known.into_iter().filter_map(resolve).collect();
+        let known: Vec<Rc<Cluster>> = known.filter_map(resolve).collect();
         let groups = known.iter().map(|cluster| cluster.availability());
         let point = (self.random() % 100) as u32;
         // With nobody available the first one says so, or panics.
@@ -176,36 +171,44 @@ impl Worker {
 
     /// Failing hosts are left out, and ejected ones return, in clusters whose interval is over.
     pub fn detect_outliers(&self) {
-        for cluster in self.clusters.borrow().values() {
-            cluster.detect_outliers();
-        }
+        self.clusters.each(|cluster| cluster.detect_outliers());
     }
 
     /// Tells every cluster how many proxies like this one there are, and where.
     pub(super) fn tell_peers(&self) {
-        let zone = self.zone.borrow();
-        let Some(zone) = zone.as_deref() else { return };
-        let clusters = self.clusters.borrow();
-        let peers = clusters.get(&zone.cluster).map(|cluster| Rc::new(cluster.as_peers(&zone.locality)));
-        for (_, cluster) in clusters.iter().filter(|(name, _)| **name != zone.cluster) {
-            cluster.set_peers(peers.as_ref());
+        let Some((own, peers)) = self.peers() else { return };
+        self.clusters.each(|cluster| {
+            if cluster.config.name != own {
+                cluster.set_peers(peers.as_ref());
+            }
+        });
+    }
+
+    pub(super) fn tell_peers_to(&self, cluster: &Cluster) {
+        let Some(zone) = self.zone.borrow().clone() else { return };
+        if cluster.config.name != zone.cluster {
+            cluster.set_peers(self.peers().and_then(|(_, peers)| peers).as_ref());
         }
+    }
+
+    /// The cluster of proxies like this one, and what there is of them.
+    fn peers(&self) -> Option<(Arc<str>, Option<Rc<Peers>>)> {
+        let zone = self.zone.borrow().clone()?;
+        let cluster = self.cluster_itself(&zone.cluster);
+        Some((zone.cluster.clone(), cluster.map(|cluster| Rc::new(cluster.as_peers(&zone.locality)))))
     }
 
     /// Housekeeping: idle connections close, drained listeners are forgotten.
     pub fn tick(&self, now: Instant) {
-        for cluster in self.clusters.borrow().values() {
-            cluster.tick(now);
-        }
+        self.clusters.each(|cluster| cluster.tick(now));
         self.demands.tick();
         self.tell_peers();
         self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
     }
 
-    pub fn each_cluster(&self, mut each: impl FnMut(&Rc<Cluster>)) {
-        for cluster in self.clusters.borrow().values() {
-            each(cluster);
-        }
+    /// Every cluster that was used.
+    pub fn each_cluster(&self, each: impl FnMut(&Rc<Cluster>)) {
+        self.clusters.each(each);
     }
 
     /// Stops accepting; connections end when they have nothing under way.

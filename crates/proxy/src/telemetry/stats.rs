@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// Declares a group of metrics and how to visit them by name.
 macro_rules! group {
-    ($(#[$doc:meta])* $name:ident { counters: $($counter:ident),* ; gauges: $($gauge:ident),* ; histograms: $($histogram:ident),* }) => {
+    ($(#[$doc:meta])* $name:ident { counters: $($counter:ident),* ; gauges: $($gauge:ident),* ; $(levels: $($level:ident),* ;)? histograms: $($histogram:ident),* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
             $(pub $counter: Counter,)*
             $(pub $gauge: Gauge,)*
+            $($(pub $level: Gauge,)*)?
             $(pub $histogram: Histogram,)*
             pub responses: Responses,
         }
@@ -20,6 +21,7 @@ macro_rules! group {
             fn visit(&self, each: &mut dyn FnMut(&str, Reading<'_>)) {
                 $(each(stringify!($counter), Reading::Counter(self.$counter.get()));)*
                 $(each(stringify!($gauge), Reading::Gauge(self.$gauge.get()));)*
+                $($(each(stringify!($level), Reading::Level(self.$level.get()));)*)?
                 $(each(stringify!($histogram), Reading::Histogram(&self.$histogram));)*
                 self.responses.visit(each);
             }
@@ -31,6 +33,8 @@ macro_rules! group {
 pub enum Reading<'a> {
     Counter(u64),
     Gauge(u64),
+    /// What every worker sees for itself; where they differ the least counts.
+    Level(u64),
     Histogram(&'a Histogram),
 }
 
@@ -105,8 +109,8 @@ group! {
             outlier_detection_ejections_detected_local_origin_failure_percentage,
             outlier_detection_ejections_enforced_local_origin_failure_percentage,
             update_success, original_dst_host_invalid, upstream_cx_max_duration_reached;
-        gauges: upstream_cx_active, upstream_rq_active, membership_total, membership_healthy, membership_degraded,
-            lb_subsets_active, outlier_detection_ejections_active;
+        gauges: upstream_cx_active, upstream_rq_active, outlier_detection_ejections_active;
+        levels: membership_total, membership_healthy, membership_degraded, lb_subsets_active;
         histograms: upstream_rq_time, upstream_cx_connect_ms
     }
 }
@@ -206,6 +210,9 @@ pub enum Total {
     Histogram(Distribution),
 }
 
+/// Metrics of one owner by name.
+pub type Totals = BTreeMap<String, Total>;
+
 impl Registry {
     /// A new group for one worker. It is forgotten when its last user drops it.
     pub fn add<G: Group + Default + 'static>(&self, owner: Owner) -> Arc<G> {
@@ -230,14 +237,14 @@ impl Registry {
     }
 
     /// Every metric of every owner, summed, in order.
-    pub fn read(&self) -> BTreeMap<Owner, BTreeMap<String, Total>> {
+    pub fn read(&self) -> BTreeMap<Owner, Totals> {
         let mut groups = self.groups.lock().expect("no panic while locked");
         groups.retain(|_, slots| {
             slots.retain(|slot| slot.group.strong_count() > 0);
             !slots.is_empty()
         });
         let sum = |slots: &Vec<Slot>| {
-            let mut totals = BTreeMap::new();
+            let mut totals = Totals::new();
             for group in slots.iter().filter_map(|slot| slot.group.upgrade()) {
                 group.visit(&mut |name, reading| add(&mut totals, name, &reading));
             }
@@ -247,7 +254,7 @@ impl Registry {
     }
 }
 
-fn add(totals: &mut BTreeMap<String, Total>, name: &str, reading: &Reading<'_>) {
+fn add(totals: &mut Totals, name: &str, reading: &Reading<'_>) {
     match reading {
         Reading::Counter(value) => match totals.entry(name.into()).or_insert(Total::Counter(0)) {
             Total::Counter(sum) => *sum += value,
@@ -257,6 +264,10 @@ fn add(totals: &mut BTreeMap<String, Total>, name: &str, reading: &Reading<'_>) 
             Total::Gauge(sum) => *sum = sum.wrapping_add(*value),
             Total::Counter(_) | Total::Histogram(_) => {}
         },
+        Reading::Level(value) => match totals.entry(name.into()).or_insert(Total::Gauge(*value)) {
+            Total::Gauge(least) => *least = (*least).min(*value),
+            Total::Counter(_) | Total::Histogram(_) => {}
+        },
         Reading::Histogram(value) => {
             if let Total::Histogram(sum) =
                 totals.entry(name.into()).or_insert_with(|| Total::Histogram(Distribution::default()))
@@ -264,6 +275,20 @@ fn add(totals: &mut BTreeMap<String, Total>, name: &str, reading: &Reading<'_>) 
                 value.merge_into(sum);
             }
         }
+    }
+}
+
+impl ClusterStats {
+    /// What is read of a cluster that no worker has used, which has `hosts`, so many of them healthy, so many degraded.
+    pub fn unused(hosts: u64, healthy: u64, degraded: u64) -> Totals {
+        let stats = ClusterStats::default();
+        stats.membership_change.add(u64::from(hosts > 0));
+        stats.membership_total.set(hosts);
+        stats.membership_healthy.set(healthy);
+        stats.membership_degraded.set(degraded);
+        let mut totals = Totals::new();
+        stats.visit(&mut |name, reading| add(&mut totals, name, &reading));
+        totals
     }
 }
 
@@ -303,8 +328,11 @@ mod tests {
         one.upstream_rq_total.add(2);
         two.upstream_rq_total.inc();
         two.responses.note(503);
+        one.membership_total.set(3);
+        two.membership_total.set(3);
         let all = registry.read();
         assert!(matches!(all[&owner]["upstream_rq_total"], Total::Counter(3)));
+        assert!(matches!(all[&owner]["membership_total"], Total::Gauge(3)), "every worker has the same hosts");
         assert!(matches!(all[&owner]["rq_503"], Total::Counter(1)));
         assert_eq!(owner.metric("rq_503"), "cluster.a.upstream_rq_503");
         drop((one, two));

@@ -1,7 +1,7 @@
 //! A cluster as one worker sees it: hosts, balancer, limits.
 
 use super::host::Host;
-use super::hosts::HostList;
+use super::hosts::{Found, HostList, found_of};
 use super::passing::{Bound, Passing};
 use crate::clock;
 use crate::telemetry::ClusterStats;
@@ -15,9 +15,8 @@ use model::Refusal;
 use model::balance::{Metadata, Policy};
 use model::cluster::Discovery;
 use model::endpoint::{Assignment, Endpoint};
-use model::health::{ActiveHealth, News, Report};
+use model::health::{News, Report};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,15 +142,14 @@ impl Cluster {
     }
 
     /// Takes over what active health checks found; an endpoint they do not know yet must not be used.
-    pub fn set_health(&self, found: Option<&Arc<BTreeMap<model::Address, ActiveHealth>>>) {
+    pub fn set_health(&self, found: Option<&Found>) {
         if self.config.health_check.is_none() {
             return;
         }
         let hosts = self.hosts();
         let mut changed = false;
         for host in hosts.all.iter().filter(|host| !host.endpoint.check.disabled) {
-            let known = found.and_then(|found| found.get(&host.address)).copied();
-            let fresh = known.unwrap_or(ActiveHealth::NEW);
+            let fresh = found_of(found, host);
             let before = host.checked.replace(fresh);
             changed |= before != fresh;
             if fresh.failed && !before.failed {

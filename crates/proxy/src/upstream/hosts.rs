@@ -6,8 +6,10 @@ use engine::balance::{Availability, Hosts, Layout, Place, Record};
 use model::balance::Metadata;
 use model::cluster::{Cluster, Discovery};
 use model::endpoint::{Assignment, EndpointTarget, Locality};
-use std::collections::HashMap;
+use model::health::ActiveHealth;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// All hosts of a cluster, and where each is.
@@ -88,6 +90,23 @@ impl HostList {
         peers.panic = usable * 100 < u64::from(panic_threshold) * peers.total.max(1);
         peers
     }
+}
+
+/// What active health checks found in a cluster.
+pub(super) type Found = Arc<BTreeMap<model::Address, ActiveHealth>>;
+
+/// An endpoint that they do not know yet must not be used.
+pub(super) fn found_of(found: Option<&Found>, host: &Host) -> ActiveHealth {
+    found.and_then(|found| found.get(&host.address)).copied().unwrap_or(ActiveHealth::NEW)
+}
+
+/// The hosts of a cluster that nobody has used yet.
+pub fn resting(assignment: &Assignment, config: &Cluster, found: Option<&Found>) -> Vec<Rc<Host>> {
+    let hosts = HostList::new(assignment, &HostList::default(), config).all;
+    for host in hosts.iter().filter(|host| config.health_check.is_some() && !host.endpoint.check.disabled) {
+        host.checked.set(found_of(found, host));
+    }
+    hosts
 }
 
 impl Hosts for HostList {

@@ -14,5 +14,6 @@ mod report;
 pub use cluster::{Cluster, Want};
 pub use exchange::{Acquired, Exchange};
 pub use host::Host;
+pub use hosts::resting;
 pub use passing::Bound;
 pub use preconnect::preconnect;

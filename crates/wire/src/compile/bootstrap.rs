@@ -77,7 +77,10 @@ pub fn load_and_check(
     for (name, text) in [file, yaml].into_iter().flatten() {
         let document = Document::parse(name, text)?;
         let part: pb::Bootstrap = document.read()?;
-        message.merge(part.encode_to_vec().as_slice()).expect("an encoded message of the same type");
+        match documents.is_empty() {
+            true => message = part,
+            false => message.merge(part.encode_to_vec().as_slice()).expect("an encoded message of the same type"),
+        }
         documents.push(document);
     }
     let node = message.node.get_or_insert_default();
