@@ -42,7 +42,7 @@ pub struct HttpManager {
     pub http1: Http1Options,
     pub http2: Http2Options,
     pub timeouts: ManagerTimeouts,
-    /// Upgrade types allowed, lower case (`websocket`).
+    /// Upgrade types allowed, lower case (`websocket`, `connect`).
     pub upgrades: Vec<Box<str>>,
     /// `stream_error_on_invalid_http_message`: keep the connection after an invalid message where it is safe.
     pub stream_error_on_invalid: bool,

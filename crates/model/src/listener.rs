@@ -4,6 +4,8 @@ use crate::access_log::AccessLog;
 use crate::address::Address;
 use crate::cluster::TcpKeepalive;
 use crate::demand::OnDemandClusters;
+use crate::format::Format;
+use crate::header::AddHeader;
 use crate::http::HttpManager;
 use crate::tls::ServerTls;
 use ipnet::IpNet;
@@ -143,6 +145,7 @@ pub enum NetworkFilter {
 pub struct TcpProxy {
     pub stat_prefix: Box<str>,
     pub target: TcpTarget,
+    pub tunneling: Option<Tunneling>,
     /// Zero disables.
     pub idle_timeout: Duration,
     /// Of the downstream connection; zero is any.
@@ -161,8 +164,25 @@ pub struct TcpProxy {
 
 #[derive(Debug)]
 pub enum TcpTarget {
-    Cluster(Arc<str>),
-    Weighted { clusters: Vec<(Arc<str>, u32)>, total: u64 },
+    Cluster(TcpCluster),
+    Weighted { clusters: Vec<(TcpCluster, u32)>, total: u64 },
+}
+
+#[derive(Debug)]
+pub struct TcpCluster {
+    pub name: Arc<str>,
+    /// `metadata_match`: the subset of hosts that may be used; empty is any.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
+}
+
+/// `TcpProxy.TunnelingConfig`: the bytes go by way of an HTTP proxy.
+#[derive(Debug)]
+pub struct Tunneling {
+    /// Host and port where the proxy is to connect to.
+    pub hostname: Format,
+    /// The bytes are the body of a POST to this path, instead of what follows a CONNECT.
+    pub post_path: Option<Box<str>>,
+    pub headers: Vec<AddHeader>,
 }
 
 /// What is known of a connection when its filter chain is chosen.

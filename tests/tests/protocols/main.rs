@@ -3,8 +3,10 @@
 mod access_log;
 mod balancing;
 mod clusters;
+mod connect;
 mod dns;
 mod grpc;
+mod grpc_web;
 mod h2_backend;
 mod health;
 mod http2;

@@ -119,7 +119,8 @@ impl Connection<'_> {
         self.service.stats.downstream_rq_http1_total.inc();
         self.watch.clear();
         let started = clock::now();
-        let upgrade = received.framing == Framing::None && request::is_upgrade(&self.request);
+        let leaves = request::is_upgrade(&self.request) || request::is_connect(&self.request);
+        let upgrade = received.framing == Framing::None && leaves;
         let call = Call {
             worker: self.worker,
             service: self.service,

@@ -5,6 +5,7 @@
 
 pub mod attempt;
 pub mod call;
+mod checked;
 pub mod connection;
 pub mod filters;
 pub mod forward;

@@ -2,7 +2,7 @@
 
 use super::clusters::Clusters;
 use super::demand::Demands;
-use super::groups::GroupNames;
+use super::groups::{CallNames, GroupNames};
 use super::scopes::Scopes;
 use super::service::{ListenerService, Routes};
 use super::shed::Shed;
@@ -40,6 +40,7 @@ pub struct Worker {
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
     outputs: RefCell<Vec<Rc<Output>>>,
     pub(super) groups: GroupNames,
+    pub(super) calls: CallNames,
     random: RefCell<fastrand::Rng>,
     pub shed: RefCell<Shed>,
     /// Told when `shed` changes.
@@ -68,6 +69,7 @@ impl Worker {
             leaving: RefCell::default(),
             outputs: RefCell::default(),
             groups: GroupNames::default(),
+            calls: CallNames::default(),
             random: RefCell::new(fastrand::Rng::new()),
             shed: RefCell::default(),
             shed_changed: Notify::new(),
@@ -107,6 +109,11 @@ impl Worker {
     /// Uniform in `[0, 1)`.
     pub fn random_unit(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// The administrator wants this process to be taken for unwell.
+    pub fn failed(&self) -> bool {
+        self.registry.unwell.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Whether to turn away one of which `share` is to be.

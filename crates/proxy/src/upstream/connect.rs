@@ -128,6 +128,11 @@ fn ends(cluster: &Cluster) -> Option<Instant> {
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
     cluster.stats.upstream_cx_http1_total.inc();
+    bytes(cluster, connected)
+}
+
+/// For bytes without a protocol.
+pub fn bytes(cluster: &Cluster, connected: Connected) -> H1Connection {
     let io = SharedIo::new(connected.io);
     H1Connection {
         reader: h1::Reader::new(io.clone()),

@@ -1,6 +1,9 @@
 //! HTTP filters before the router, and `typed_per_filter_config`.
 
-use super::{Context, Result, Scope, flag, format, header, known, limits, matcher, not_empty, on_demand, uint, unpack};
+use super::{
+    Context, Result, Scope, flag, format, header, health_check, known, limits, matcher, not_empty, on_demand, uint,
+    unpack,
+};
 use crate::pb::envoy::config::core::v3::{KeyValueMutation, key_value_append::KeyValueAppendAction};
 use crate::pb::envoy::config::route::v3::FilterConfig;
 use crate::pb::envoy::extensions::filters::common::fault::v3 as common;
@@ -27,6 +30,8 @@ use std::sync::Arc;
 
 pub(super) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 pub(super) const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
+const GRPC_WEB: &str = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+const HEALTH_CHECK: &str = "envoy.extensions.filters.http.health_check.v3.HealthCheck";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
 const HEADER_MUTATION_OF_ROUTE: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute";
@@ -37,7 +42,7 @@ const ADMISSION: &str = "envoy.extensions.filters.http.admission_control.v3.Admi
 const CONCURRENCY: &str = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
 const ON_DEMAND: &str = "envoy.extensions.filters.http.on_demand.v3.OnDemand";
 const ON_DEMAND_OF_ROUTE: &str = "envoy.extensions.filters.http.on_demand.v3.PerRouteConfig";
-const KNOWN: &str = "fault, cors, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency, \
+const KNOWN: &str = "fault, cors, grpc_web, health_check, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency, \
     on_demand and router";
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 
@@ -46,6 +51,8 @@ pub(super) fn kind(cx: &Context<'_>, at: &At<'_>, any: &Any) -> Result<FilterKin
     match type_name(&any.type_url) {
         FAULT => Ok(FilterKind::Fault(fault(at, &unpack(at, any)?)?)),
         CORS => Ok(FilterKind::Cors),
+        GRPC_WEB => Ok(FilterKind::GrpcWeb),
+        HEALTH_CHECK => health_check::health_check(cx, at, &unpack(at, any)?).map(FilterKind::HealthCheck),
         HEADER_MUTATION => {
             let config: mutation::HeaderMutation = unpack(at, any)?;
             let mutations = mutations(&at.field("mutations"), config.mutations.as_ref())?;

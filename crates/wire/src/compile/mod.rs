@@ -21,6 +21,7 @@ mod follow;
 pub mod format;
 pub mod header;
 mod health;
+mod health_check;
 pub mod http;
 mod lb;
 mod limits;
@@ -35,6 +36,7 @@ pub mod route;
 pub mod scope;
 pub mod secret;
 pub mod source;
+mod tcp_proxy;
 mod template;
 pub mod tls;
 

@@ -5,8 +5,10 @@
 
 mod balancing;
 mod filters;
+mod network;
 mod on_demand;
 mod table;
+mod upstream;
 
 use crate::problem::{At, Problem};
 use crate::schema::{schema, type_name};
