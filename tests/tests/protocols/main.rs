@@ -14,6 +14,7 @@ mod learning;
 mod lifecycle;
 mod limits;
 mod load;
+mod on_demand;
 mod outliers;
 mod overload;
 mod proxy_protocol;

@@ -15,6 +15,7 @@ pub mod http2;
 pub mod limits;
 pub mod load;
 mod mirror;
+mod on_demand;
 pub mod relay;
 pub mod respond;
 mod switch;

@@ -12,6 +12,7 @@ use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
 use engine::route::hash;
 use model::Refusal;
+use model::demand::Demand;
 use model::listener::{TcpCluster, TcpProxy, TcpTarget};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -47,6 +48,12 @@ async fn relay(
     info: &mut StreamInfo,
 ) -> Result<(), Refusal> {
     let target = target(worker, &service.config.target);
+    let there = || worker.has_cluster(&target.name);
+    if let Some(wanted) = service.config.on_demand.as_ref().filter(|_| !there()) {
+        let waiting = worker.demands.ask(Demand::cluster(target.name.clone()), &wanted.source);
+        // Too late is as good as never: the cluster is not there.
+        let _ = tokio::time::timeout(wanted.timeout, waiting.until(there)).await;
+    }
     let Some(cluster) = worker.cluster(&target.name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));
