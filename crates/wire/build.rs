@@ -67,6 +67,7 @@ const CORE: &[&str] = &[
     "envoy/extensions/retry/host/omit_canary_hosts/v3/omit_canary_hosts.proto",
     "envoy/extensions/retry/host/omit_host_metadata/v3/omit_host_metadata_config.proto",
     "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto",
+    "envoy/extensions/request_id/uuid/v3/uuid.proto",
     "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.proto",
     "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap.proto",
     "envoy/extensions/resource_monitors/injected_resource/v3/injected_resource.proto",

@@ -28,6 +28,9 @@ pub struct Listener {
     pub inspect_http: bool,
     /// `original_dst` listener filter or `use_original_dst`.
     pub original_dst: bool,
+    /// `use_original_dst`: the listener of the original destination takes the connection over, if there is one.
+    pub hand_over: bool,
+    pub socket: SocketOptions,
     pub listener_filters_timeout: Duration,
     /// When time is up the connection goes on with what is known, instead of ending.
     pub continue_on_filters_timeout: bool,
@@ -40,11 +43,28 @@ pub struct Listener {
     pub ignore_global_limit: bool,
     /// Nothing is shed here.
     pub bypass_overload: bool,
-    pub reuse_port: bool,
-    pub backlog: u32,
     pub access_logs: Vec<Arc<AccessLog>>,
     /// Identifies the configuration: an unchanged hash leaves the listener alone.
     pub hash: u64,
+}
+
+/// How a listener listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// `bind_to_port`; without, it only takes over what other listeners accept.
+    pub bind: bool,
+    pub reuse_port: bool,
+    pub backlog: u32,
+    /// Connections keep the address they were going to (`IP_TRANSPARENT`).
+    pub transparent: bool,
+    /// The address need not be there yet (`IP_FREEBIND`).
+    pub freebind: bool,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions { bind: true, reuse_port: true, backlog: 128, transparent: false, freebind: false }
+    }
 }
 
 /// The `proxy_protocol` listener filter.

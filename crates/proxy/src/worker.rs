@@ -220,11 +220,14 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
 }
 
 async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
+    let original = connection::original(&service, &socket);
+    let other = original.filter(|_| service.config.hand_over).and_then(|original| worker.listener_at(original));
+    let service = other.unwrap_or(service);
     let stats = service.stats.clone();
     let Ok(_open) = admit(&worker, &service) else { return };
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
-    let connection = std::pin::pin!(connection::serve(worker, service, socket));
+    let connection = std::pin::pin!(connection::serve(worker, service, socket, original));
     clock::Ticking::new(connection).await;
     stats.downstream_cx_active.dec();
     stats.downstream_cx_destroy.inc();

@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod load;
 mod on_demand;
+mod original;
 mod outliers;
 mod overload;
 mod proxy_protocol;

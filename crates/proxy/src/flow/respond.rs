@@ -355,6 +355,9 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if refusal == Refusal::UpstreamOverflow && !call.service.manager.suppress_envoy_headers {
         call.response.set(b"x-envoy-overloaded", b"true");
     }
+    if refusal == Refusal::Overloaded && call.service.manager.append_local_overload {
+        call.response.set(b"x-envoy-local-overloaded", b"true");
+    }
     for (add, value) in std::mem::take(&mut call.leftovers.own_answer) {
         edits::add_value(&add, call.response, &value);
     }

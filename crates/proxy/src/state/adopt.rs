@@ -211,9 +211,7 @@ impl Worker {
 }
 
 fn same_sockets(new: &Listener, old: &Listener) -> bool {
-    new.address == old.address
-        && new.additional_addresses == old.additional_addresses
-        && new.reuse_port == old.reuse_port
+    new.address == old.address && new.additional_addresses == old.additional_addresses && new.socket == old.socket
 }
 
 fn transport(update: &Update, listener: &Listener, chain: usize) -> ServerTransport {

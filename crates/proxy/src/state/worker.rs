@@ -14,9 +14,11 @@ use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
 use model::demand::Source;
+use model::listener::Listener;
 use model::snapshot::OwnZone;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,6 +51,9 @@ pub struct Worker {
     pub(super) zone: RefCell<Option<Arc<OwnZone>>>,
     date: RefCell<(u64, String)>,
 }
+
+const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// A listener's place: its accepting tasks take the version that is current when a connection arrives.
 pub struct Slot {
@@ -109,6 +114,19 @@ impl Worker {
     /// Uniform in `[0, 1)`.
     pub fn random_unit(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// The listener of `address`, else that of its port on any address.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<Rc<ListenerService>> {
+        let any = SocketAddr::new(if address.is_ipv4() { ANY_V4 } else { ANY_V6 }, address.port());
+        let listeners = self.listeners.borrow();
+        let services = || listeners.values().map(|slot| slot.current.borrow());
+        let listens = |config: &Listener, wanted: SocketAddr| {
+            let mut all = std::iter::once(&config.address).chain(&config.additional_addresses);
+            all.any(|address| address.tcp() == Some(wanted))
+        };
+        let found = [address, any].into_iter().find_map(|wanted| services().find(|one| listens(&one.config, wanted)));
+        found.map(|service| service.clone())
     }
 
     /// The administrator wants this process to be taken for unwell.

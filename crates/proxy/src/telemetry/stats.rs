@@ -47,7 +47,8 @@ group! {
     /// `http.<stat_prefix>.`
     HttpStats {
         counters: downstream_cx_total, downstream_cx_destroy, downstream_cx_http1_total, downstream_cx_http2_total,
-            downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_rq_ws_on_non_ws_route, downstream_cx_idle_timeout, downstream_cx_protocol_error,
+            downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_rq_ws_on_non_ws_route, downstream_cx_idle_timeout,
+            downstream_cx_max_duration_reached, downstream_cx_protocol_error,
             downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,

@@ -123,7 +123,8 @@ async fn open(
 /// When a connection made now takes no more requests.
 fn ends(cluster: &Cluster) -> Option<Instant> {
     let longest = cluster.config.connections.max_duration;
-    (!longest.is_zero()).then(|| Instant::now() + longest)
+    let more = cluster.config.connections.duration_jitter / 100.0;
+    (!longest.is_zero()).then(|| Instant::now() + longest.mul_f64(1.0 + more * cluster.random_unit()))
 }
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {

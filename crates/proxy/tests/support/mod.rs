@@ -95,6 +95,7 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         early_mutations: vec![],
         client_address: vec![],
         append_x_forwarded_port: false,
+        append_local_overload: false,
         scheme: None,
         user_agent: None,
         set_current_client_cert_details: ClientCertDetails::default(),
@@ -131,8 +132,8 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         buffer_limit: 1 << 20,
         ignore_global_limit: false,
         bypass_overload: false,
-        reuse_port: true,
-        backlog: 128,
+        hand_over: false,
+        socket: model::listener::SocketOptions::default(),
         access_logs: vec![],
         hash: 1,
     })

@@ -77,6 +77,7 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         early_mutations: client::early_mutations(at, &pb.early_header_mutation_extensions)?,
         client_address: client::address_sources(at, pb)?,
         append_x_forwarded_port: pb.append_x_forwarded_port,
+        append_local_overload: pb.append_local_overload,
         scheme: client::scheme(at, pb)?,
         user_agent: client::user_agent(cx, pb),
         set_current_client_cert_details: cert_details(pb),
@@ -220,6 +221,7 @@ fn timeouts(
     Ok(ManagerTimeouts {
         idle: duration(&inner, "idle_timeout", &common.idle_timeout)?.unwrap_or(defaults.idle),
         max_connection_duration: max_connection.unwrap_or_default(),
+        connection_duration_jitter: jitter(&inner, common)?,
         stream_idle: duration(at, "stream_idle_timeout", &pb.stream_idle_timeout)?.unwrap_or(defaults.stream_idle),
         request: duration(at, "request_timeout", &pb.request_timeout)?.unwrap_or_default(),
         request_headers: headers.unwrap_or_default(),
@@ -227,6 +229,15 @@ fn timeouts(
         drain: duration(at, "drain_timeout", &pb.drain_timeout)?.unwrap_or(defaults.drain),
         max_requests_per_connection: uint(&common.max_requests_per_connection).unwrap_or(0),
     })
+}
+
+/// `max_connection_duration_jitter`
+pub(super) fn jitter(at: &At<'_>, common: &core::HttpProtocolOptions) -> Result<f64> {
+    let value = common.max_connection_duration_jitter.as_ref().map_or(0.0, |jitter| jitter.value);
+    match (0.0..=100.0).contains(&value) {
+        true => Ok(value),
+        false => at.field("max_connection_duration_jitter").wrong(format!("{value} is not a percentage from 0 to 100")),
+    }
 }
 
 fn upgrades(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<Vec<Box<str>>> {

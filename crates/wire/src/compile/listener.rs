@@ -14,7 +14,7 @@ use crate::schema::type_name;
 use core::proxy_protocol_config::Version;
 use ipnet::IpNet;
 use model::listener::{
-    BucketConfig, ChainMatch, FilterChain, Guard, Listener, NetworkFilter, ProxyProtocol, SourceType,
+    BucketConfig, ChainMatch, FilterChain, Guard, Listener, NetworkFilter, ProxyProtocol, SocketOptions, SourceType,
 };
 use pb::filter_chain_match::ConnectionSourceType;
 use std::sync::Arc;
@@ -57,8 +57,14 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         ignore_global_limit: pb.ignore_global_conn_limit,
         bypass_overload: pb.bypass_overload_manager,
-        reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
-        backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
+        hand_over: flag(&pb.use_original_dst).unwrap_or(false),
+        socket: SocketOptions {
+            bind: flag(&pb.bind_to_port).unwrap_or(true),
+            reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
+            backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
+            transparent: flag(&pb.transparent).unwrap_or(false),
+            freebind: flag(&pb.freebind).unwrap_or(false),
+        },
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
         hash: hash_of(pb),
     })

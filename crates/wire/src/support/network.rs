@@ -5,7 +5,7 @@ use super::table::{DESCRIPTIVE, Declared, all, partly, some};
 pub(super) const LISTENER: &[Declared] = &[
     partly(
         "envoy.config.listener.v3.Listener",
-        "name address additional_addresses filter_chains default_filter_chain use_original_dst \
+        "name address additional_addresses filter_chains default_filter_chain use_original_dst bind_to_port transparent freebind \
          per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
          stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout \
          ignore_global_conn_limit bypass_overload_manager",
@@ -80,9 +80,10 @@ pub(super) const NETWORK_FILTERS: &[Declared] = &[
 ];
 
 pub(super) const OVERLOAD: &[Declared] = &[
-    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions"),
+    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions loadshed_points"),
     some("envoy.config.overload.v3.ResourceMonitor", "name typed_config"),
     some("envoy.config.overload.v3.OverloadAction", "name triggers"),
+    all("envoy.config.overload.v3.LoadShedPoint"),
     all("envoy.config.overload.v3.Trigger"),
     all("envoy.config.overload.v3.ThresholdTrigger"),
     all("envoy.config.overload.v3.ScaledTrigger"),

@@ -158,7 +158,7 @@ const CORE: &[Declared] = &[
     some(
         "envoy.config.core.v3.HttpProtocolOptions",
         "idle_timeout max_headers_count max_connection_duration max_stream_duration headers_with_underscores_action \
-         max_requests_per_connection",
+         max_requests_per_connection max_connection_duration_jitter",
     ),
     partly(
         "envoy.config.core.v3.Http1ProtocolOptions",
@@ -212,7 +212,8 @@ const HTTP: &[Declared] = &[
          stream_error_on_invalid_http_message request_headers_timeout strip_any_host_port \
          path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config \
          internal_address_config early_header_mutation_extensions original_ip_detection_extensions \
-         append_x_forwarded_port scheme_header_transformation add_user_agent",
+         append_x_forwarded_port scheme_header_transformation add_user_agent append_local_overload \
+         request_id_extension",
         &[
             ("delayed_close_timeout", "a connection is closed when the peer has what was sent to it"),
             ("http1_safe_max_connection_duration", "connections always end between requests"),
@@ -224,9 +225,19 @@ const HTTP: &[Declared] = &[
         &[("unix_sockets", "a client on a Unix socket has no address and counts as external")],
     ),
     all("envoy.extensions.filters.network.http_connection_manager.v3.Rds"),
-    some(
+    partly(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         "name typed_config config_discovery disabled",
+        &[("is_optional", "an unknown filter is always an error")],
+    ),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension"),
+    partly(
+        "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        "",
+        &[
+            ("pack_trace_reason", "requests are not traced"),
+            ("use_request_id_for_trace_sampling", "requests are not traced"),
+        ],
     ),
     some(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
