@@ -33,7 +33,23 @@ pub fn steady(name: &str, value: &str, ports: &[(String, &str)]) -> String {
         "server" if matches!(value, "envoy" | "ripstop") => return "PROXY".into(),
         _ => {}
     }
-    ports.iter().fold(value.to_string(), |text, (port, label)| text.replace(port.as_str(), label))
+    ports.iter().fold(value.to_string(), |text, (port, label)| relabel(&text, port, label))
+}
+
+/// Replaces the number `port` by `label`, but not where it is part of a longer number.
+fn relabel(text: &str, port: &str, label: &str) -> String {
+    let mut out = String::new();
+    let mut from = 0;
+    for (at, _) in text.match_indices(port) {
+        let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        let (before, after) = text.as_bytes().split_at(at);
+        if !digit(before.last()) && !digit(after.get(port.len())) {
+            out.push_str(&text[from..at]);
+            out.push_str(label);
+            from = at + port.len();
+        }
+    }
+    out + &text[from..]
 }
 
 /// Lines that describe an outcome, the same for equal outcomes.
@@ -82,4 +98,15 @@ pub fn differences(envoy: &[String], ours: &[String]) -> Vec<String> {
     }
     out.extend(left.into_iter().map(|line| format!("+ {line}")));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_numbers_are_ports() {
+        let ports = [("4407".to_string(), "b")];
+        assert_eq!(steady("x", "a:4407, 4407;18446744073", &ports), "a:b, b;18446744073");
+    }
 }

@@ -177,7 +177,7 @@ impl Input for Kept {
         self.read += count;
     }
 
-    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    fn take_trailers(&mut self) -> Option<Box<Head>> {
         None
     }
 }

@@ -5,16 +5,14 @@ use super::filters;
 use crate::http::body::Sink;
 use crate::http::h1::encode::{self, ResponseOptions};
 use crate::http::h1::{Framing, Writer};
-use crate::http::h2::{H2Sink, convert};
+use crate::http::h2::{H2Sink, Handle, Reason};
 use crate::http::heads;
-use bytes::Bytes;
 use engine::edits;
 use engine::format::{self, Context};
 use engine::head::{Head, Known};
 use engine::info::Protocol;
 use engine::route::Choice;
 use engine::{log_filter, request};
-use h2::server::SendResponse;
 use model::Refusal;
 use model::header::{AddHeader, Edits};
 use model::refusal::grpc_of_http;
@@ -53,7 +51,7 @@ impl<'t> Levels<'t> {
 /// Where the response goes.
 pub enum Responder<'c> {
     H1 { writer: &'c mut Writer, keep_alive: bool, started: bool },
-    H2 { respond: SendResponse<Bytes>, sink: Option<H2Sink> },
+    H2 { stream: Handle, sink: Option<H2Sink> },
 }
 
 impl Responder<'_> {
@@ -77,8 +75,7 @@ impl Responder<'_> {
     pub fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         match self {
             Responder::H1 { .. } => Poll::Pending,
-            Responder::H2 { sink: Some(sink), .. } => sink.poll_reset(cx),
-            Responder::H2 { respond, sink: None } => respond.poll_reset(cx).map(|_| ()),
+            Responder::H2 { stream, .. } => stream.poll_reset(cx),
         }
     }
 
@@ -120,11 +117,10 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             writer.start_body(framing);
             *started = true;
         }
-        Responder::H2 { respond, sink } => {
+        Responder::H2 { stream, sink } => {
             let end = framing == Framing::None;
-            let response = convert::to_response(call.response).map_err(|_| Refusal::UpstreamProtocolError)?;
-            let stream = respond.send_response(response, end).map_err(|_| Refusal::DownstreamGone)?;
-            *sink = Some(H2Sink::new(stream, end));
+            stream.answer(call.response, end).map_err(|_| Refusal::DownstreamGone)?;
+            *sink = Some(H2Sink::new(stream.clone(), end));
         }
     }
     Ok(())
@@ -387,17 +383,8 @@ fn proxy_status(call: &mut Call<'_>, refusal: Refusal) {
 
 /// The response cannot be completed: the client must notice.
 async fn cut(call: &mut Call<'_>) -> Ended {
-    if let Responder::H2 { sink, respond } = &mut call.responder {
-        // A reset discards what the connection has not written yet: what was already passed on goes out first.
-        if let Some(sink) = sink {
-            // A stream that is gone takes nothing more, and needs nothing more.
-            let _ = sink.send_piece();
-        }
-        tokio::task::yield_now().await;
-        match sink {
-            Some(sink) => sink.reset(h2::Reason::INTERNAL_ERROR),
-            None => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        }
+    if let Responder::H2 { stream, .. } = &call.responder {
+        stream.reset(Reason::INTERNAL_ERROR);
     }
     call.service.stats.downstream_rq_tx_reset.inc();
     Ended::Close

@@ -46,7 +46,7 @@ impl Source<'_> {
     }
 
     /// Trailers, once the end was reached.
-    pub fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<Box<Head>> {
         match self {
             Source::H2(source) => source.take_trailers(),
             Source::Empty | Source::H1(_) => None,
@@ -73,7 +73,7 @@ impl Sink<'_> {
     }
 
     /// Ends the body; trailers go along where the protocol has a place for them.
-    pub fn finish(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), SinkError> {
+    pub fn finish(&mut self, trailers: Option<&Head>) -> Result<(), SinkError> {
         match self {
             Sink::Discard => Ok(()),
             Sink::H1(writer) => {
@@ -88,7 +88,10 @@ impl Sink<'_> {
         match self {
             Sink::Discard => Poll::Ready(Ok(())),
             Sink::H1(writer) => writer.poll_flush(cx).map_err(|_| SinkError),
-            Sink::H2(sink) => Poll::Ready(sink.send_piece().map_err(|_| SinkError)),
+            Sink::H2(sink) => {
+                sink.pause();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -144,9 +147,8 @@ impl Transfer {
                     self.bytes += count as u64;
                 }
                 Poll::Ready(Ok(false)) => {
-                    let trailers = source.take_trailers();
-                    self.trailers = trailers.as_ref().map(|map| Box::new(super::h2::convert::trailers(map)));
-                    sink.finish(trailers)?;
+                    self.trailers = source.take_trailers();
+                    sink.finish(self.trailers.as_deref())?;
                     self.finished = true;
                 }
             }
@@ -160,7 +162,7 @@ pub trait Input {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h1::reader::BodyError>>;
     fn data(&self) -> &[u8];
     fn consume(&mut self, count: usize);
-    fn take_trailers(&mut self) -> Option<http::HeaderMap>;
+    fn take_trailers(&mut self) -> Option<Box<Head>>;
 }
 
 impl Input for Source<'_> {
@@ -176,7 +178,7 @@ impl Input for Source<'_> {
         Source::consume(self, count);
     }
 
-    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    fn take_trailers(&mut self) -> Option<Box<Head>> {
         Source::take_trailers(self)
     }
 }
@@ -266,7 +268,7 @@ impl Input for Replay<'_> {
         self.source.consume(count);
     }
 
-    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    fn take_trailers(&mut self) -> Option<Box<Head>> {
         self.source.take_trailers()
     }
 }

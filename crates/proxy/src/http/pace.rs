@@ -64,7 +64,7 @@ impl Input for Paced<'_, '_> {
         self.source.consume(count);
     }
 
-    fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+    fn take_trailers(&mut self) -> Option<Box<engine::Head>> {
         self.source.take_trailers()
     }
 }

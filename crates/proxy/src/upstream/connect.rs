@@ -2,21 +2,22 @@
 
 use super::cluster::Cluster;
 use super::dial;
-use super::host::{ConnectionGuard, H1Connection, H2Connection, H2Shared, Host, Turn};
+use super::host::{ConnectionGuard, H1Connection, H2Connection, Host, Turn};
 use crate::clock;
-use crate::http::h1;
-use crate::http::h2::cork::{Cork, Corked, cork};
+use crate::http::{h1, h2};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
 use engine::proxy_protocol::Origin;
 use model::{Address, Refusal};
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
+
+/// Upstream heads may be as large as downstream ones by default.
+const HEADS: h2::Limits = h2::Limits { bytes: 60 * 1024, fields: 200 };
 
 /// A connection attempt that failed.
 #[derive(Debug)]
@@ -142,23 +143,21 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
 }
 
 /// Starts HTTP/2; a task of the worker drives the connection until it closes.
-pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Result<H2Connection, ConnectError> {
+pub fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Rc<H2Connection> {
     cluster.stats.upstream_cx_http2_total.inc();
     let options = &cluster.config.http2;
-    let failed = |error: h2::Error| ConnectError {
-        refusal: Refusal::UpstreamProtocolError,
-        reason: format!("HTTP/2 preface: {error}").into(),
-    };
-    let (corked, cork) = cork(connected.io);
-    let (send, connection) = h2::client::Builder::new()
-        .initial_window_size(options.initial_stream_window)
-        .initial_connection_window_size(options.initial_connection_window)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .enable_push(false)
-        .handshake(corked)
-        .await
-        .map_err(failed)?;
-    let shared = Rc::new(H2Shared {
+    let connection = h2::Connection::new(
+        connected.io,
+        h2::Role::Client,
+        h2::Options {
+            stream_window: options.initial_stream_window,
+            connection_window: options.initial_connection_window,
+            max_streams: options.max_concurrent_streams,
+            limits: HEADS,
+        },
+    );
+    let pooled = Rc::new(H2Connection {
+        link: connection.link().clone(),
         served: Cell::new(0),
         active: Cell::new(0),
         closed: Cell::new(false),
@@ -168,41 +167,24 @@ pub async fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> 
         idle_since: Cell::new(Instant::now()),
         until: ends(cluster),
     });
-    let pooled = H2Connection { send, shared: shared.clone() };
     if !host.gone.get() {
         host.h2.borrow_mut().push(pooled.clone());
     }
     let guard = connected.guard;
     let keepalive = (options.keepalive_interval, options.keepalive_timeout);
     tokio::task::spawn_local(async move {
-        clock::Ticking::new(Box::pin(drive(connection, cork, keepalive))).await;
-        shared.closed.set(true);
+        clock::Ticking::new(Box::pin(drive(connection, keepalive))).await;
         drop(guard);
     });
-    Ok(pooled)
+    pooled
 }
 
 /// Runs the connection; pings it when configured, and gives it up when a ping is not answered.
-async fn drive(mut connection: h2::client::Connection<Corked>, cork: Cork, (interval, timeout): (Duration, Duration)) {
-    let pings = connection.ping_pong();
-    let ping = async move {
-        let Some(mut pings) = pings.filter(|_| !interval.is_zero()) else { return std::future::pending().await };
-        loop {
-            tokio::time::sleep(interval).await;
-            let answered = tokio::time::timeout(timeout, pings.ping(h2::Ping::opaque())).await;
-            if !matches!(answered, Ok(Ok(_))) {
-                return;
-            }
-        }
-    };
+async fn drive(mut connection: h2::Connection, (interval, timeout): (Duration, Duration)) {
+    let link = connection.link().clone();
     tokio::select! {
         // Its end, orderly or not, is seen by the streams on it.
-        _ = poll_fn(|cx| {
-            let polled = Pin::new(&mut connection).poll(cx);
-            // A write that fails shows in the next read.
-            let flushed = cork.poll_flush(cx);
-            if polled.is_ready() { flushed.map(|_| ()) } else { Poll::Pending }
-        }) => {}
-        () = ping => {}
+        _ = poll_fn(|cx| connection.poll_accept(cx)) => {}
+        () = h2::unanswered(&link, interval, timeout) => {}
     }
 }

@@ -5,16 +5,13 @@ use super::connect::{self, ConnectError};
 use super::host::{H1Connection, H2Connection, Host, Turn};
 use crate::http::body::{Sink, Source};
 use crate::http::h1::{Framing, Limits, encode, reader::HeadRead};
-use crate::http::h2::{H2Sink, H2Source, convert};
+use crate::http::h2::{Broken, H2Sink, H2Source, Handle, NotSent, Reason};
 use engine::head::Head;
 use engine::info::{ConnectionFacts, Protocol};
 use engine::proxy_protocol::Origin;
-use h2::client::ResponseFuture;
 use model::Refusal;
 use model::cluster::UpstreamProtocol;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -24,7 +21,7 @@ const LIMITS: Limits = Limits { head: 60 * 1024, fields: 200 };
 /// A connection on which the request can be sent.
 pub enum Acquired {
     H1 { connection: Box<H1Connection>, reused: bool },
-    H2(H2Connection),
+    H2(Rc<H2Connection>),
 }
 
 /// What the request needs of its connection.
@@ -92,7 +89,7 @@ pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result
     let connected = connected?;
     let speaks_h2 = h2 && (!either || connected.io.alpn() == Some(H2));
     if speaks_h2 {
-        return connect::http2(cluster, host, connected).await.map(Acquired::H2);
+        return Ok(Acquired::H2(connect::http2(cluster, host, connected)));
     }
     Ok(Acquired::H1 { connection: Box::new(connect::http1(cluster, connected)), reused: false })
 }
@@ -131,29 +128,27 @@ pub enum Exchange {
 }
 
 pub struct H2Exchange {
-    response: ResponseFuture,
+    response: Handle,
     sink: H2Sink,
     source: Option<H2Source>,
     stream: ActiveStream,
 }
 
 /// Counts a stream while it lives.
-struct ActiveStream(H2Connection);
+struct ActiveStream(Rc<H2Connection>);
 
 impl ActiveStream {
-    fn new(connection: H2Connection) -> Self {
-        let shared = &connection.shared;
-        shared.served.set(shared.served.get() + 1);
-        shared.active.set(shared.active.get() + 1);
+    fn new(connection: Rc<H2Connection>) -> Self {
+        connection.served.set(connection.served.get() + 1);
+        connection.active.set(connection.active.get() + 1);
         ActiveStream(connection)
     }
 }
 
 impl Drop for ActiveStream {
     fn drop(&mut self) {
-        let shared = &self.0.shared;
-        shared.active.set(shared.active.get() - 1);
-        shared.idle_since.set(crate::clock::now());
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.idle_since.set(crate::clock::now());
     }
 }
 
@@ -169,16 +164,14 @@ impl Exchange {
                 connection.turn = Turn { reused, to_head, upgrade, keep_alive: false, sent_before };
                 Ok(Exchange::H1(connection))
             }
-            Acquired::H2(mut connection) => {
-                let mut request = convert::to_request(head).map_err(|_| Refusal::UpstreamProtocolError)?;
-                if let Framing::Length(length) = framing {
-                    request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
-                }
-                let end = framing == Framing::None;
-                let sent = connection.send.send_request(request, end);
-                let (response, send) = sent.map_err(|error| h2_refusal(&error))?;
+            Acquired::H2(connection) => {
+                let response = connection.link.open(head, framing).map_err(|not_sent| match not_sent {
+                    NotSent::CannotCarry => Refusal::UpstreamProtocolError,
+                    NotSent::Busy => Refusal::UpstreamReset,
+                })?;
+                let sink = H2Sink::new(response.clone(), framing == Framing::None);
                 let stream = ActiveStream::new(connection);
-                Ok(Exchange::H2(Box::new(H2Exchange { response, sink: H2Sink::new(send, end), source: None, stream })))
+                Ok(Exchange::H2(Box::new(H2Exchange { response, sink, source: None, stream })))
             }
         }
     }
@@ -190,7 +183,7 @@ impl Exchange {
     pub fn local(&self) -> Option<SocketAddr> {
         match self {
             Exchange::H1(h1) => h1.local,
-            Exchange::H2(h2) => h2.stream.0.shared.local,
+            Exchange::H2(h2) => h2.stream.0.local,
         }
     }
 
@@ -226,15 +219,11 @@ impl Exchange {
                 Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
                 Err(_) => Poll::Ready(Err(Refusal::UpstreamProtocolError)),
             },
-            Exchange::H2(h2) => match ready!(Pin::new(&mut h2.response).poll(cx)) {
-                Ok(answer) => {
-                    let (parts, body) = answer.into_parts();
-                    convert::from_response(&parts, head);
-                    h2.source = Some(H2Source::new(body));
-                    Poll::Ready(Ok(()))
-                }
-                Err(error) => Poll::Ready(Err(h2_refusal(&error))),
-            },
+            Exchange::H2(h2) => {
+                ready!(h2.response.poll_head(cx, head)).map_err(h2_refusal)?;
+                h2.source = Some(H2Source::new(h2.response.clone()));
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -258,11 +247,8 @@ impl Exchange {
                     host.keep_idle(connection);
                 }
             }
-            Exchange::H2(mut h2) => {
-                if !complete {
-                    h2.sink.reset(h2::Reason::CANCEL);
-                }
-            }
+            // A stream that is not complete is reset when its handles go.
+            Exchange::H2(_) => {}
         }
     }
 
@@ -275,13 +261,12 @@ impl Exchange {
     }
 }
 
-/// What an HTTP/2 error means for the request.
-fn h2_refusal(error: &h2::Error) -> Refusal {
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => Refusal::UpstreamRefusedStream,
-        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Refusal::UpstreamRefusedStream,
-        Some(h2::Reason::PROTOCOL_ERROR) if error.is_library() => Refusal::UpstreamProtocolError,
-        _ if error.is_reset() && error.is_remote() => Refusal::UpstreamStreamReset,
-        _ => Refusal::UpstreamReset,
+/// What the end of a stream means for the request.
+fn h2_refusal(broken: Broken) -> Refusal {
+    match broken {
+        Broken::Reset(Reason::REFUSED_STREAM) | Broken::Unprocessed => Refusal::UpstreamRefusedStream,
+        Broken::Reset(_) => Refusal::UpstreamStreamReset,
+        Broken::Refused(_) => Refusal::UpstreamProtocolError,
+        Broken::Lost => Refusal::UpstreamReset,
     }
 }

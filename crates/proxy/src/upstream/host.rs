@@ -1,19 +1,17 @@
 //! One endpoint as one worker knows it: load, health, pooled connections.
 
 use crate::clock;
-use crate::http::h1;
-use bytes::Bytes;
+use crate::http::{h1, h2};
 use engine::balance::Availability;
 use engine::proxy_protocol::Origin;
 use engine::resilience::outlier;
-use h2::client::SendRequest;
 use model::endpoint::{Endpoint, Health};
 use model::health::ActiveHealth;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -49,24 +47,32 @@ pub struct Turn {
     pub sent_before: u64,
 }
 
-/// A shared HTTP/2 connection.
-#[derive(Clone)]
+/// A shared HTTP/2 connection, while it is pooled or a request is on it; then it closes.
 pub struct H2Connection {
-    pub send: SendRequest<Bytes>,
-    pub shared: Rc<H2Shared>,
-}
-
-pub struct H2Shared {
+    pub link: Rc<h2::Link>,
     /// Streams started.
     pub served: Cell<u32>,
     pub active: Cell<u32>,
-    /// No new streams: GOAWAY, error, or replaced.
+    /// No new streams: it was replaced.
     pub closed: Cell<bool>,
     pub local: Option<SocketAddr>,
     pub stats: Arc<crate::telemetry::ClusterStats>,
     pub origin: Option<Origin>,
     pub idle_since: Cell<Instant>,
     pub until: Option<Instant>,
+}
+
+impl H2Connection {
+    /// It may take requests, now or later.
+    fn lasts(&self) -> bool {
+        !self.closed.get() && !self.link.leaves() && !is_old(self.until, &self.stats)
+    }
+}
+
+impl Drop for H2Connection {
+    fn drop(&mut self) {
+        self.link.close();
+    }
 }
 
 /// Counts an open connection until it is dropped.
@@ -118,7 +124,7 @@ pub struct Host {
     pub hash_key: Option<Box<str>>,
     /// Boxed: a connection is handed on several times for each request.
     pub idle: RefCell<Vec<Box<H1Connection>>>,
-    pub h2: RefCell<Vec<H2Connection>>,
+    pub h2: RefCell<Vec<Rc<H2Connection>>>,
     pub requests: Cell<u64>,
     pub errors: Cell<u64>,
     /// Open connections, also those in use.
@@ -209,27 +215,11 @@ impl Host {
     }
 
     /// An HTTP/2 connection that can take another stream now.
-    pub fn ready_h2(&self, most_requests: u32, origin: Option<Origin>) -> Option<H2Connection> {
+    pub fn ready_h2(&self, most_requests: u32, origin: Option<Origin>) -> Option<Rc<H2Connection>> {
         let mut connections = self.h2.borrow_mut();
-        connections.retain(|connection| {
-            let shared = &connection.shared;
-            !shared.closed.get()
-                && !is_old(shared.until, &shared.stats)
-                && (most_requests == 0 || connection.shared.served.get() < most_requests)
-        });
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut found = None;
-        connections.retain_mut(|connection| match connection.send.poll_ready(&mut cx) {
-            Poll::Ready(Ok(())) => {
-                if found.is_none() && connection.shared.origin == origin {
-                    found = Some(connection.clone());
-                }
-                true
-            }
-            Poll::Ready(Err(_)) => false,
-            Poll::Pending => true,
-        });
-        found
+        connections
+            .retain(|connection| connection.lasts() && (most_requests == 0 || connection.served.get() < most_requests));
+        connections.iter().find(|connection| connection.origin == origin && connection.link.can_open()).cloned()
     }
 
     /// Closes what has been idle for too long.
@@ -247,10 +237,9 @@ impl Host {
             keep
         });
         self.h2.borrow_mut().retain(|connection| {
-            let shared = &connection.shared;
-            let keep = shared.active.get() > 0 || now.duration_since(shared.idle_since.get()) < idle_timeout;
+            let keep = connection.active.get() > 0 || now.duration_since(connection.idle_since.get()) < idle_timeout;
             closed += usize::from(!keep);
-            keep && !shared.closed.get() && !is_old(shared.until, &shared.stats)
+            keep && connection.lasts()
         });
         closed
     }
@@ -260,7 +249,7 @@ impl Host {
     pub fn fail(&self, all: bool) {
         self.idle.borrow_mut().clear();
         for connection in self.h2.borrow_mut().drain(..) {
-            connection.shared.closed.set(true);
+            connection.closed.set(true);
         }
         if all {
             self.broken.notify_waiters();

@@ -182,7 +182,7 @@ const CORE: &[Declared] = &[
             ("stream_error_on_invalid_http_messaging", "an invalid message always resets its stream only"),
             ("override_stream_error_on_invalid_http_message", "an invalid message always resets its stream only"),
             ("use_oghttp2_codec", PARSER),
-            ("enable_huffman_encoding", "is always on"),
+            ("enable_huffman_encoding", "strings are sent as they are; Huffman's code is understood"),
         ],
     ),
     partly(
