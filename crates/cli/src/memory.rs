@@ -1,6 +1,6 @@
 //! The allocator, and what a process keeps of its memory.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
 /// Read by jemalloc before `main`. Unused memory goes back to the system within seconds also while nothing is
@@ -18,16 +18,18 @@ pub(crate) fn shrink() {
     unsafe { libc::dl_iterate_phdr(Some(unload), ptr::null_mut()) };
 }
 
-/// The heap's unused pages.
+/// What this thread keeps for its next allocations, then the unused pages of all.
 fn purge() {
-    /// `MALLCTL_ARENAS_ALL`.
-    const NAME: &[u8] = b"arena.4096.purge\0";
-    // SAFETY: the name ends with NUL; the command reads nothing and writes nothing of ours.
-    let result = unsafe {
-        tikv_jemalloc_sys::mallctl(NAME.as_ptr().cast(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)
-    };
-    if result != 0 {
-        tracing::warn!(result, "the heap cannot be shrunk");
+    /// The number is `MALLCTL_ARENAS_ALL`.
+    const COMMANDS: [&CStr; 2] = [c"thread.tcache.flush", c"arena.4096.purge"];
+    for command in COMMANDS {
+        // SAFETY: the commands read nothing and write nothing of ours.
+        let result = unsafe {
+            tikv_jemalloc_sys::mallctl(command.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)
+        };
+        if result != 0 {
+            tracing::warn!(result, ?command, "the heap cannot be shrunk");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP filters before the router, and what routes say about them.
 
+use crate::demand::OnDemandClusters;
 use crate::format::Format;
 use crate::header::{AddHeader, AppendAction, Mutation};
 use crate::matcher::{HeaderMatcher, StringMatcher};
@@ -30,6 +31,9 @@ pub enum FilterKind {
     LocalRateLimit(LocalRateLimit),
     AdmissionControl(Arc<AdmissionControl>),
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
+    /// `filters.http.on_demand.v3.OnDemand`: missing virtual hosts and scopes are always asked for, clusters where this
+    /// says so.
+    OnDemand(Option<OnDemandClusters>),
 }
 
 /// `filters.http.health_check.v3.HealthCheck`: answers those who ask whether this proxy is well.
@@ -61,6 +65,7 @@ pub enum RouteFilter {
     HeaderMutation(HeaderMutation),
     Buffer(BodyBuffer),
     LocalRateLimit(LocalRateLimit),
+    OnDemand(Option<OnDemandClusters>),
 }
 
 /// `filters.http.header_mutation.v3.HeaderMutation`.

@@ -5,6 +5,7 @@ use crate::filter::HttpFilter;
 use crate::header::Mutation;
 use crate::local_reply::LocalReply;
 use crate::route::RouteTable;
+use crate::scope::ScopedRoutes;
 use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,7 @@ pub enum RouteSource {
     Inline(Arc<RouteTable>),
     /// RDS; looked up in `Snapshot::routes`.
     Rds(Arc<str>),
+    Scoped(Arc<ScopedRoutes>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

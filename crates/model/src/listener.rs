@@ -3,6 +3,7 @@
 use crate::access_log::AccessLog;
 use crate::address::Address;
 use crate::cluster::TcpKeepalive;
+use crate::demand::OnDemandClusters;
 use crate::format::Format;
 use crate::header::AddHeader;
 use crate::http::HttpManager;
@@ -176,6 +177,8 @@ pub struct TcpProxy {
     pub hash_source_ip: bool,
     /// First and longest wait between attempts to connect; `None`: at once.
     pub connect_back_off: Option<(Duration, Duration)>,
+    /// A missing cluster is asked for.
+    pub on_demand: Option<OnDemandClusters>,
     pub access_logs: Vec<Arc<AccessLog>>,
 }
 

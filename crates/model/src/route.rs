@@ -1,6 +1,7 @@
 //! Route tables (`route.v3.RouteConfiguration`), compiled: virtual hosts, matches, actions.
 
 use crate::balance::HashPolicy;
+use crate::demand::Source;
 use crate::filter::RouteFilters;
 use crate::format::Format;
 use crate::header::{HeaderEdits, Mutation};
@@ -30,6 +31,8 @@ pub struct RouteTable {
     /// `internal_only_headers`: taken out of requests of callers that are not internal. Lower case.
     pub internal_only_headers: Vec<Box<str>>,
     pub max_direct_response_body: u32,
+    /// `vhds`: where virtual hosts come from that are asked for when they are needed.
+    pub more_hosts: Option<Source>,
 }
 
 /// Host lookup: exact, then the longest `*suffix`, then the longest `prefix*`, then `*`. All lower case; values

@@ -2,11 +2,13 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::demand::Asking;
 use crate::state::guard::Guards;
 use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
+use model::demand::Demand;
 use model::health::{HealthTable, Report};
 use model::listener::{Listener, SocketOptions};
 use model::{Address, Snapshot};
@@ -45,6 +47,7 @@ pub struct Publisher {
     health: Arc<HealthTable>,
     guards: Arc<Guards>,
     reports: Option<mpsc::UnboundedSender<Report>>,
+    asking: Option<Asking>,
 }
 
 impl Publisher {
@@ -64,6 +67,7 @@ impl Publisher {
             health: Arc::default(),
             guards: Arc::default(),
             reports: None,
+            asking: None,
         })
     }
 
@@ -128,6 +132,7 @@ impl Publisher {
                 health: self.health.clone(),
                 guards: self.guards.clone(),
                 reports: self.reports.clone(),
+                asking: self.asking.clone(),
             };
             worker.send(Command::Update(Box::new(update), sockets));
         }
@@ -154,6 +159,22 @@ impl Publisher {
     /// Where workers say what endpoints say of their health.
     pub fn set_reports(&mut self, reports: mpsc::UnboundedSender<Report>) {
         self.reports = Some(reports);
+    }
+
+    /// Where workers ask for what is missing.
+    pub fn set_asking(&mut self, asking: Asking) {
+        self.asking = Some(asking);
+    }
+
+    /// Tells the workers of what the control plane has spoken; what is there they have by now.
+    pub fn answered(&self, demands: Vec<Demand>) {
+        if demands.is_empty() {
+            return;
+        }
+        let demands: Arc<[Demand]> = demands.into();
+        for worker in &self.workers {
+            worker.send(Command::Answered(demands.clone()));
+        }
     }
 
     pub fn health(&self) -> &Arc<HealthTable> {

@@ -10,6 +10,7 @@ use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
 use crate::upstream::{Host, dial};
+use model::demand::Demand;
 use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +33,8 @@ pub enum Command {
     Update(Box<Update>, Sockets),
     /// Health checks found something new.
     Health(Arc<HealthTable>),
+    /// The control plane has spoken of these.
+    Answered(Arc<[Demand]>),
     /// What to turn away from now on.
     Shed(Shed),
     /// Stop accepting and finish what is under way; answers when the last connection has gone.
@@ -128,6 +131,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             command = inbox.recv() => match command {
                 Some(Command::Update(update, sockets)) => apply(&worker, &update, sockets),
                 Some(Command::Health(table)) => worker.adopt_health(&table),
+                Some(Command::Answered(demands)) => worker.demands.answered(&demands),
                 Some(Command::Shed(shed)) => {
                     *worker.shed.borrow_mut() = shed;
                     worker.shed_changed.notify_waiters();

@@ -8,16 +8,16 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 use tests::process::{Unused, get, scratch};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn connect(port: u16) -> TcpStream {
+pub(crate) fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the proxy accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     stream
 }
 
 /// What arrives until the end, which is sent back as it comes.
-fn echo(mut stream: TcpStream) -> String {
+pub(crate) fn echo(mut stream: TcpStream) -> String {
     let (mut got, mut space) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = stream.read(&mut space) {
         got.extend_from_slice(&space[..count]);
@@ -29,7 +29,7 @@ fn echo(mut stream: TcpStream) -> String {
 }
 
 /// Up to the empty line; byte by byte, so that nothing after it is lost.
-fn head(stream: &mut TcpStream) -> String {
+pub(crate) fn head(stream: &mut TcpStream) -> String {
     let (mut got, mut byte) = (Vec::new(), [0]);
     while !got.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         got.push(byte[0]);
@@ -42,7 +42,7 @@ fn head(stream: &mut TcpStream) -> String {
 }
 
 /// A proxy that grants every tunnel, but those of requests with `x-no`, and echoes.
-fn proxy(mut stream: TcpStream) -> String {
+pub(crate) fn proxy(mut stream: TcpStream) -> String {
     let asked = head(&mut stream);
     if asked.contains("x-no") {
         let _ = stream.write_all(b"HTTP/1.1 407 No\r\ncontent-length: 4\r\n\r\nnope");
@@ -52,7 +52,7 @@ fn proxy(mut stream: TcpStream) -> String {
     asked + "\n\n" + &echo(stream)
 }
 
-fn exactly(stream: &mut TcpStream, count: usize) -> String {
+pub(crate) fn exactly(stream: &mut TcpStream, count: usize) -> String {
     let mut got = vec![0; count];
     let read = stream.read_exact(&mut got);
     format!("{}{}", String::from_utf8_lossy(&got).trim_end_matches('\0'), if read.is_err() { " cut" } else { "" })
@@ -68,7 +68,7 @@ fn dialog(port: u16, request: &str, early: &str, echoed: usize) -> Value {
     json!([answer, echo])
 }
 
-fn request(host: &str, more: &str) -> String {
+pub(crate) fn request(host: &str, more: &str) -> String {
     format!("CONNECT {host}:80 HTTP/1.1\r\nHost: {host}:80\r\n{more}\r\n")
 }
 

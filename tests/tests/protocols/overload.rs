@@ -144,6 +144,8 @@ fn connections_are_limited() {
         let both = [serves(&mut one), serves(&mut two)];
         let third = serves(&mut connect());
         let overflow = format!("listener.127.0.0.1_{}.downstream_global_cx_overflow", proxy.port);
+        // The connection may close before it is counted.
+        until("it is counted", || stat(&proxy, &overflow) > 0);
         let counted = stat(&proxy, &overflow);
         drop(one);
         until("there is room again", || serves(&mut connect()));

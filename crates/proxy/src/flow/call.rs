@@ -3,13 +3,14 @@
 use super::filters::{self, Leftovers};
 use super::forward;
 use super::load;
+use super::on_demand;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::clock;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
 use crate::state::groups::Groups;
-use crate::state::{HttpService, Worker};
+use crate::state::{HttpService, Tables, Worker};
 use engine::format::Context;
 use engine::head::{Head, Known};
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
@@ -89,6 +90,8 @@ pub(super) enum Way {
     Ended(Ended),
     /// The upstream's redirect is followed here: the request is now another one.
     Redirected,
+    /// No route matches. What is missing may be discovered.
+    Unrouted,
 }
 
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
@@ -96,8 +99,12 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         call.service.stats.downstream_rq_overload_close.inc();
         return Err(Refusal::Overloaded);
     }
-    let mut table = call.service.routes.current();
+    let mut table = call.service.routes.current(call.request);
     admit(call, &table)?;
+    if matches!(call.service.routes, Tables::Scoped(_)) {
+        // The rules on requests may have changed what the scope follows from.
+        table = call.service.routes.current(call.request);
+    }
     load::note_question(call);
     let mut followed = Followed::default();
     loop {
@@ -106,15 +113,22 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         }
         match pass(call, &table, &mut followed).await? {
             Way::Ended(ended) => return Ok(ended),
-            Way::Redirected => start_over(call),
+            Way::Redirected => {
+                start_over(call);
+                table = call.service.routes.current(call.request);
+            }
+            // Boxed: other requests need no room for it.
+            Way::Unrouted => match Box::pin(on_demand::table(call, &table)).await? {
+                Some(new) => table = new,
+                None => return Err(Refusal::RouteNotFound),
+            },
         }
-        table = call.service.routes.current();
     }
 }
 
 /// Routes the request and does what the route says.
 async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) -> Result<Way, Refusal> {
-    let choice = choose(call, table).ok_or(Refusal::RouteNotFound)?;
+    let Some(choice) = choose(call, table) else { return Ok(Way::Unrouted) };
     let mut levels = respond::Levels { table, choice, weighted: None };
     if (call.upgrade || request::is_connect(call.request)) && !upgrade_allowed(call, choice.route) {
         let denied = respond::refuse(call, Refusal::UpgradeDenied, Some(&levels));

@@ -3,6 +3,7 @@
 use super::call::{Call, Ended, render};
 use super::checked::{self, Check};
 use super::limits::{self, Counted};
+use super::on_demand;
 use super::respond::{self, Levels};
 use crate::http::h1::Framing;
 use crate::state::filters::{ActiveFault, FilterState};
@@ -71,6 +72,11 @@ pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Res
             }
             (FilterKind::LocalRateLimit(_), Some(RouteFilter::LocalRateLimit(limit)))
             | (FilterKind::LocalRateLimit(limit), _) => limits::rate(call, limit)?,
+            (FilterKind::OnDemand(_), Some(RouteFilter::OnDemand(clusters))) | (FilterKind::OnDemand(clusters), _) => {
+                if let Some(wanted) = clusters {
+                    Box::pin(on_demand::cluster(call, wanted, cluster)).await?;
+                }
+            }
             (FilterKind::GrpcWeb, _) => from_web(call),
             (FilterKind::HealthCheck(config), _) => {
                 if let Some(ended) = checked::run(call, index, config, levels).await? {

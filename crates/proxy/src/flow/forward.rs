@@ -5,6 +5,7 @@ use super::call::{Call, Way, choose, render};
 use super::mirror::{self, Shadow};
 use super::relay;
 use super::respond::Levels;
+use super::switch;
 use crate::clock;
 use crate::http::h1::Framing;
 use crate::upstream::{Cluster, Host, Passage};
@@ -113,7 +114,7 @@ pub(super) async fn forward<'t>(
     let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
     call.info.cluster = Some(cluster.name.clone());
-    let passage = passage(call, forward)?;
+    let passage = passage(call, forward);
     join_groups(call, levels);
     let mut journey = plan(call, cluster, levels, forward, passage);
     let longest = journey.deadlines.stream;
@@ -135,7 +136,7 @@ pub(super) async fn forward<'t>(
         call.groups.answered(refusal.explain().http, None);
     })?;
     if call.upgrade && switches(is_connect(call.request), call.response.status) {
-        return relay::switch_protocols(call, answered, &journey).await.map(Way::Ended);
+        return switch::protocols(call, answered, &journey).await.map(Way::Ended);
     }
     if let Some(policy) = &forward.internal_redirects
         && policy.statuses.contains(&call.response.status)
@@ -285,18 +286,16 @@ fn hedging(call: &mut Call<'_>, forward: &Forward) -> bool {
 }
 
 /// What the request makes of the upstream's connection, and the tunnel's rules where one ends here.
-fn passage(call: &Call<'_>, forward: &Forward) -> Result<(Passage, Option<Connect>), Refusal> {
+fn passage(call: &Call<'_>, forward: &Forward) -> (Passage, Option<Connect>) {
     let ends = |rules: &Connect| match call.request.method() {
         b"CONNECT" => true,
         b"POST" => rules.allow_post,
         _ => false,
     };
     match forward.connect.filter(ends) {
-        Some(rules) => Ok((Passage::Raw, Some(rules))),
-        None if call.upgrade => Ok((Passage::Switch, None)),
-        // From HTTP/2, whose streams cannot be handed on to another proxy yet.
-        None if is_connect(call.request) => Err(Refusal::UpgradeDenied),
-        None => Ok((Passage::Messages, None)),
+        Some(rules) => (Passage::Raw, Some(rules)),
+        None if call.upgrade => (Passage::Switch, None),
+        None => (Passage::Messages, None),
     }
 }
 

@@ -10,14 +10,11 @@ use crate::http::body::{CopyError, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::http::pace::{Pace, Paced};
 use crate::http::web::{Wrapped, Wrapping};
-use crate::tcp::tunnel;
 use crate::upstream::{Exchange, Passage};
 use engine::filter::grpc_web;
 use engine::head::Known;
 use engine::info::Protocol;
-use engine::request;
 use model::Refusal;
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -192,44 +189,4 @@ async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Re
     info.bytes_received = upload.bytes;
     *trailers = download.trailers.take().or_else(|| wrapping.and_then(|wrapping| wrapping.trailers));
     outcome
-}
-
-/// From here on bytes are passed both ways until both sides have ended.
-pub(super) async fn switch_protocols(
-    call: &mut Call<'_>,
-    answered: Attempt,
-    journey: &Journey<'_>,
-) -> Result<Ended, Refusal> {
-    journey.cluster.stats.responses.note(call.response.status);
-    call.info.details = "via_upstream";
-    if request::is_connect(call.request) {
-        // There is no body whose length it could be (RFC 9110 section 8.6).
-        call.response.remove_known(Known::ContentLength);
-    }
-    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
-    respond::send_head(call, Framing::None, true)?;
-    let Attempt { exchange, in_flight, .. } = answered;
-    let Call { body, responder, info, watch, service, .. } = call;
-    let Responder::H1 { writer, .. } = responder else { return Err(Refusal::UpgradeDenied) };
-    poll_fn(|cx| writer.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
-    let Source::H1(reader) = body.source() else { return Err(Refusal::UpgradeDenied) };
-    let mut upstream = exchange.into_tunnel().ok_or(Refusal::UpgradeDenied)?;
-    let mut downstream = tunnel::End { io: reader.io().clone(), early: reader.take_rest() };
-    let early = upstream.reader.take_rest();
-    let mut upstream = tunnel::End { io: upstream.reader.io().clone(), early };
-    let idle = journey.forward.idle_timeout.unwrap_or(service.manager.timeouts.stream_idle);
-    watch.set_idle(Duration::ZERO, clock::now());
-    let alarm = Cell::new(None);
-    service.stats.downstream_cx_upgrades_active.inc();
-    let stop = async { alarm.set(Some(watch.expired().await)) };
-    let moved = tunnel::run(&mut downstream, &mut upstream, idle, stop).await;
-    service.stats.downstream_cx_upgrades_active.dec();
-    info.bytes_received += moved.up;
-    info.bytes_sent += moved.down;
-    drop(in_flight);
-    match moved.end {
-        tunnel::Ending::Idle => Err(Refusal::StreamIdleTimeout),
-        tunnel::Ending::Stopped => Err(alarm.take().map_or(Refusal::StreamDuration, alarm_refusal)),
-        _ => Ok(Ended::Close),
-    }
 }

@@ -118,7 +118,7 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             *started = true;
         }
         Responder::H2 { stream, sink } => {
-            let end = framing == Framing::None;
+            let end = framing == Framing::None && !upgraded;
             stream.answer(call.response, end).map_err(|_| Refusal::DownstreamGone)?;
             *sink = Some(H2Sink::new(stream.clone(), end));
         }

@@ -41,7 +41,8 @@ impl FilterState {
             | FilterKind::GrpcWeb
             | FilterKind::HeaderMutation(_)
             | FilterKind::Buffer(_)
-            | FilterKind::LocalRateLimit(_) => FilterState::None,
+            | FilterKind::LocalRateLimit(_)
+            | FilterKind::OnDemand(_) => FilterState::None,
         }
     }
 }

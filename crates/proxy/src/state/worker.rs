@@ -1,7 +1,9 @@
 //! One worker's state.
 
 use super::clusters::Clusters;
+use super::demand::Demands;
 use super::groups::{CallNames, GroupNames};
+use super::scopes::Scopes;
 use super::service::{ListenerService, Routes};
 use super::shed::Shed;
 use crate::telemetry::Registry;
@@ -11,6 +13,7 @@ use engine::balance::zones::Peers;
 use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
+use model::demand::Source;
 use model::listener::Listener;
 use model::snapshot::OwnZone;
 use std::cell::{Cell, RefCell};
@@ -31,6 +34,9 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     pub(super) clusters: Clusters,
     pub(super) routes: Names<Rc<Routes>>,
+    pub(super) scopes: RefCell<HashMap<Source, Rc<Scopes>>>,
+    /// What requests wait for.
+    pub demands: Demands,
     pub(super) listeners: RefCell<HashMap<Arc<str>, Rc<Slot>>>,
     /// Listener versions that were replaced or removed and still have connections.
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
@@ -62,6 +68,8 @@ impl Worker {
             registry,
             clusters: Clusters::default(),
             routes: RefCell::default(),
+            scopes: RefCell::default(),
+            demands: Demands::default(),
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             outputs: RefCell::default(),
@@ -218,6 +226,7 @@ impl Worker {
     /// Housekeeping: idle connections close, drained listeners are forgotten.
     pub fn tick(&self, now: Instant) {
         self.clusters.each(|cluster| cluster.tick(now));
+        self.demands.tick();
         self.tell_peers();
         self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
     }

@@ -2,5 +2,5 @@
 
 pub mod proxy;
 mod splice;
-mod through;
+pub mod through;
 pub mod tunnel;

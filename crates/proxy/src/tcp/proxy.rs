@@ -1,7 +1,7 @@
 //! The TCP proxy filter (`tcp_proxy.v3.TcpProxy`).
 
 use super::through::{self, Upstream};
-use super::tunnel::{self, End, Ending};
+use super::tunnel::{self, End, Ending, Patience};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
 use crate::upstream::connect::{self, ConnectError};
@@ -12,6 +12,7 @@ use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
 use engine::route::hash;
 use model::Refusal;
+use model::demand::Demand;
 use model::listener::{TcpCluster, TcpProxy, TcpTarget};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -47,6 +48,12 @@ async fn relay(
     info: &mut StreamInfo,
 ) -> Result<(), Refusal> {
     let target = target(worker, &service.config.target);
+    let there = || worker.has_cluster(&target.name);
+    if let Some(wanted) = service.config.on_demand.as_ref().filter(|_| !there()) {
+        let waiting = worker.demands.ask(Demand::cluster(target.name.clone()), &wanted.source);
+        // Too late is as good as never: the cluster is not there.
+        let _ = tokio::time::timeout(wanted.timeout, waiting.until(there)).await;
+    }
     let Some(cluster) = worker.cluster(&target.name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));
@@ -65,7 +72,8 @@ async fn relay(
     };
     let old = Cell::new(false);
     let stop = async { old.set(stop.await) };
-    let moved = tunnel::run(&mut downstream, &mut upstream, service.config.idle_timeout, stop).await;
+    let idle = service.config.idle_timeout;
+    let moved = tunnel::run(&mut downstream, &mut upstream, Patience { idle, half: idle }, stop).await;
     host.active.set(host.active.get().saturating_sub(1));
     info.bytes_received = moved.up;
     info.bytes_sent = moved.down;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// The upstream's side of a tunnel.
-pub(super) enum Upstream {
+pub enum Upstream {
     /// A connection that never spoke HTTP.
     Plain { io: SharedIo, _guard: ConnectionGuard },
     /// One that has left HTTP behind.
@@ -31,7 +31,7 @@ pub(super) enum Upstream {
     Messages(RefCell<Messages>),
 }
 
-pub(super) struct Messages {
+pub struct Messages {
     exchange: Exchange,
     ended: bool,
 }
@@ -174,10 +174,11 @@ fn request(tunneling: &Tunneling, facts: &ConnectionFacts, info: &StreamInfo) ->
     head
 }
 
-/// The socket where it has left HTTP, else the bodies.
-fn side(exchange: Exchange, passage: Passage) -> End<Upstream> {
+/// The end of a tunnel to which the upstream agreed: the socket where it has left HTTP, else the bodies.
+pub fn side(mut exchange: Exchange, passage: Passage) -> End<Upstream> {
+    exchange.leave();
     match exchange {
-        Exchange::H1(mut connection) if passage == Passage::Switch => {
+        Exchange::H1(mut connection) if passage != Passage::Messages => {
             let early = connection.reader.take_rest();
             End { io: Upstream::Left(connection), early }
         }

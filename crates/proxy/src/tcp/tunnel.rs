@@ -10,6 +10,7 @@ use crate::io::SharedIo;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -82,31 +83,50 @@ pub enum Ending {
     Stopped,
 }
 
-/// Runs until both sides are done, one breaks, nothing moves for `idle` (zero: no limit), or `stop` is ready.
+/// How long nothing may move; zero: any time.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub idle: Duration,
+    /// Once one side has ended. If it differs from `idle`, that is an orderly end.
+    pub half: Duration,
+}
+
+/// Runs until both sides are done, one breaks, nothing moves for too long, or `stop` is ready.
 pub async fn run<D: Side, U: Side>(
     downstream: &mut End<D>,
     upstream: &mut End<U>,
-    idle: Duration,
+    patience: Patience,
     stop: impl Future<Output = ()>,
 ) -> Moved {
     let (down_io, up_io) = (&downstream.io, &upstream.io);
     let touched = Cell::new(clock::now());
     let mut up = Direction::new(std::mem::take(&mut downstream.early), &touched);
     let mut down = Direction::new(std::mem::take(&mut upstream.early), &touched);
-    let both = poll_fn(|cx| {
+    let mut halved = false;
+    let mut poll_both = |cx: &mut Context<'_>| {
         let sent = up.poll(cx, down_io, up_io).map_err(|side| side.of(Ending::DownstreamBroke, Ending::UpstreamBroke));
         let got = down.poll(cx, up_io, down_io).map_err(|side| side.of(Ending::UpstreamBroke, Ending::DownstreamBroke));
         match (sent, got) {
-            (Poll::Ready(Err(end)), _) | (_, Poll::Ready(Err(end))) => Poll::Ready(end),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ending::Complete),
+            (Poll::Ready(Err(end)), _) | (_, Poll::Ready(Err(end))) => Poll::Ready(Some(end)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Some(Ending::Complete)),
+            (Poll::Ready(Ok(())), _) | (_, Poll::Ready(Ok(()))) if !std::mem::replace(&mut halved, true) => {
+                Poll::Ready(None)
+            }
             _ => Poll::Pending,
         }
-    });
-    let end = tokio::select! {
-        biased;
-        end = both => end,
-        () = quiet(&touched, idle) => Ending::Idle,
-        () = stop => Ending::Stopped,
+    };
+    let mut stop = pin!(stop);
+    let mut idle = patience.idle;
+    let end = loop {
+        tokio::select! {
+            biased;
+            end = poll_fn(&mut poll_both) => match end {
+                Some(end) => break end,
+                None => idle = patience.half,
+            },
+            () = quiet(&touched, idle) => break if idle == patience.idle { Ending::Idle } else { Ending::Complete },
+            () = &mut stop => break Ending::Stopped,
+        }
     };
     Moved { up: up.moved, down: down.moved, end }
 }

@@ -160,6 +160,7 @@ pub fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Rc<H2C
             connection_window: options.initial_connection_window,
             max_streams: options.max_concurrent_streams,
             limits: HEADS,
+            extended_connect: false,
         },
     );
     let pooled = Rc::new(H2Connection {

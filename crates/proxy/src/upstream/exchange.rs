@@ -148,6 +148,8 @@ pub struct H2Exchange {
     sink: H2Sink,
     source: Option<H2Source>,
     stream: ActiveStream,
+    /// A tunnel is asked for: `connect`, or the protocol that HTTP/1.1 would upgrade to.
+    leaves: Option<Vec<u8>>,
 }
 
 /// Counts a stream while it lives.
@@ -187,13 +189,15 @@ impl Exchange {
                 Ok(Exchange::H1(connection))
             }
             Acquired::H2(connection) => {
-                let response = connection.link.open(head, framing).map_err(|not_sent| match not_sent {
-                    NotSent::CannotCarry => Refusal::UpstreamProtocolError,
-                    NotSent::Busy => Refusal::UpstreamReset,
-                })?;
-                let sink = H2Sink::new(response.clone(), framing == Framing::None);
+                let leaves = (passage == Passage::Switch).then(|| request::upgrade_type(head));
+                let response =
+                    connection.link.open(head, framing, leaves.is_some()).map_err(|not_sent| match not_sent {
+                        NotSent::CannotCarry => Refusal::UpstreamProtocolError,
+                        NotSent::Busy => Refusal::UpstreamReset,
+                    })?;
+                let sink = H2Sink::new(response.clone(), framing == Framing::None && leaves.is_none());
                 let stream = ActiveStream::new(connection);
-                Ok(Exchange::H2(Box::new(H2Exchange { response, sink, source: None, stream })))
+                Ok(Exchange::H2(Box::new(H2Exchange { response, sink, source: None, stream, leaves })))
             }
         }
     }
@@ -233,6 +237,8 @@ impl Exchange {
     pub fn sink(&mut self) -> Sink<'_> {
         match self {
             Exchange::H1(h1) => Sink::H1(&mut h1.writer),
+            // Until there is a tunnel, there is nowhere to send to.
+            Exchange::H2(h2) if h2.leaves.is_some() => Sink::Discard,
             Exchange::H2(h2) => Sink::H2(&mut h2.sink),
         }
     }
@@ -260,6 +266,14 @@ impl Exchange {
             Exchange::H2(h2) => {
                 ready!(h2.response.poll_head(cx, head)).map_err(h2_refusal)?;
                 h2.source = Some(H2Source::new(h2.response.clone()));
+                // As HTTP/1.1 says it (RFC 8441 section 5).
+                if let Some(protocol) = h2.leaves.as_ref().filter(|protocol| **protocol != b"connect")
+                    && (200..300).contains(&head.status)
+                {
+                    head.status = 101;
+                    head.push(b"upgrade", protocol);
+                    head.push(b"connection", b"upgrade");
+                }
                 Poll::Ready(Ok(()))
             }
         }
@@ -290,11 +304,10 @@ impl Exchange {
         }
     }
 
-    /// Gives up the HTTP/1 connection to a protocol that takes over.
-    pub fn into_tunnel(self) -> Option<Box<H1Connection>> {
-        match self {
-            Exchange::H1(connection) => Some(connection),
-            Exchange::H2(_) => None,
+    /// The upstream has agreed to a tunnel: what goes out and comes in is no longer a message.
+    pub fn leave(&mut self) {
+        if let Exchange::H2(h2) = self {
+            h2.leaves = None;
         }
     }
 }

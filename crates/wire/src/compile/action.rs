@@ -24,6 +24,7 @@ use std::time::Duration;
 pub(super) struct Scope<'a> {
     /// The clusters there are, when they are to be checked.
     pub(super) clusters: Option<&'a BTreeSet<String>>,
+    pub(super) known: &'a super::Scope,
     pub(super) table: &'a pb::RouteConfiguration,
 }
 
@@ -273,7 +274,7 @@ fn weighted_cluster(
         name_header,
         weight: uint(&pb.weight).unwrap_or(0),
         edits: header::edits(at, &header_lists!(pb))?,
-        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
+        filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
         host_rewrite: host.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(text)| text.as_str().into()),
         subset: subset(of_route, pb.metadata_match.as_ref()),
     })

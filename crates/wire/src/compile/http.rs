@@ -3,7 +3,7 @@
 use super::source::source;
 use super::{
     Context, Result, access_log, address, client, duration, filter, flag, known, local_reply, lower, not_empty,
-    positive, route, uint, unpack,
+    positive, route, scope, uint, unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -145,7 +145,9 @@ fn routes(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> 
             cx.need(ResourceKind::Routes, name, source);
             Ok(RouteSource::Rds(name.into()))
         }
-        hcm::RouteSpecifier::ScopedRoutes(_) => at.field("scoped_routes").wrong("is not implemented; use rds"),
+        hcm::RouteSpecifier::ScopedRoutes(scoped) => {
+            Ok(RouteSource::Scoped(Arc::new(scope::scoped_routes(cx, &at.field("scoped_routes"), scoped)?)))
+        }
     }
 }
 

@@ -213,7 +213,7 @@ fn network_filters(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) ->
             MANAGER => found = NetworkFilter::Http(Arc::new(http::manager(cx, &inner, &unpack(&inner, any)?)?)),
             CONNECTION_LIMIT => guards.extend(connection_limit(&inner, &unpack(&inner, any)?)?),
             RATE_LIMIT => guards.extend(rate_limit(&inner, &unpack(&inner, any)?)?),
-            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy::tcp_proxy(&inner, &unpack(&inner, any)?)?)),
+            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy::tcp_proxy(cx, &inner, &unpack(&inner, any)?)?)),
             other => {
                 let text = format!(
                     "network filter `{other}` is not implemented; \

@@ -1,14 +1,14 @@
 //! The TCP proxy filter (`tcp_proxy.v3.TcpProxy`).
 
 use super::action::subset;
-use super::{Result, access_log, duration, format, header, not_empty, positive, uint};
+use super::{Context, Result, access_log, duration, format, header, not_empty, on_demand, positive, uint};
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::problem::{At, gather};
 use model::listener::{TcpCluster, TcpProxy, TcpTarget, Tunneling};
 use std::time::Duration;
 use tcp::tcp_proxy::ClusterSpecifier;
 
-pub(super) fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
+pub(super) fn tcp_proxy(cx: &Context<'_>, at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
     let attempts = uint(&pb.max_connect_attempts).unwrap_or(1);
     if attempts == 0 {
         return at.field("max_connect_attempts").wrong("must be at least 1");
@@ -29,6 +29,10 @@ pub(super) fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         }
         Ok((base, longest))
     });
+    let on_demand = pb.on_demand.as_ref().filter(|one| one.odcds_config.is_some()).map(|one| {
+        let (at, default) = (at.field("on_demand"), Duration::from_secs(60));
+        on_demand::clusters(cx.scope, &at, "odcds_config", &one.odcds_config, &one.timeout, default)
+    });
     Ok(TcpProxy {
         stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
         target: target(at, pb)?,
@@ -43,6 +47,7 @@ pub(super) fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
         max_connect_attempts: attempts,
         hash_source_ip: hash_source_ip(at, pb)?,
         connect_back_off: back_off.transpose()?,
+        on_demand: on_demand.transpose()?,
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
     })
 }

@@ -62,7 +62,7 @@ pub(super) const NETWORK_FILTERS: &[Declared] = &[
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
          max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options \
-         hash_policy metadata_match tunneling_config",
+         hash_policy metadata_match tunneling_config on_demand",
     ),
     partly(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig",

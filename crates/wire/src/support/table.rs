@@ -48,6 +48,7 @@ pub(super) const TABLE: &[&[Declared]] = &[
     EXTENSIONS,
     FILTERS,
     super::balancing::BALANCING,
+    super::on_demand::ON_DEMAND,
 ];
 
 const BOOTSTRAP: &[Declared] = &[
@@ -224,7 +225,6 @@ const HTTP: &[Declared] = &[
         &[("unix_sockets", "a client on a Unix socket has no address and counts as external")],
     ),
     all("envoy.extensions.filters.network.http_connection_manager.v3.Rds"),
-    some("envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes", ""),
     partly(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         "name typed_config config_discovery disabled",
@@ -264,7 +264,7 @@ const ROUTE: &[Declared] = &[
         "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add \
          request_headers_to_remove validate_clusters most_specific_header_mutations_wins \
          max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config \
-         internal_only_headers request_mirror_policies vhost_header ignore_path_parameters_in_path_matching",
+         internal_only_headers request_mirror_policies vhds vhost_header ignore_path_parameters_in_path_matching",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
