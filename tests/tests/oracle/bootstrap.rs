@@ -108,7 +108,7 @@ fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
     let more = match name {
         "filters" | "mapped" | "mapped_json" => FILTERS,
         "limited" => LIMITED,
-        "web" => WEB,
+        "web" | "web_empty" => WEB,
         "health" => HEALTH,
         "limited_wins" => {
             &LIMITED.replace("most_specific_header_mutations_wins: false", "most_specific_header_mutations_wins: true")
@@ -217,6 +217,7 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
         ("connect", "upgrade_configs: [{ upgrade_type: CONNECT }]", include_str!("connect.yaml")),
         ("connect_off", "upgrade_configs: [{ upgrade_type: CONNECT, enabled: false }]", include_str!("connect.yaml")),
         ("web", "", include_str!("web.yaml")),
+        ("web_empty", "", include_str!("web.yaml")),
         ("health", "", include_str!("health.yaml")),
         ("vhost", "", BY_HEADER),
         ("mapped", MAPPED, include_str!("mapped.yaml")),

@@ -89,6 +89,7 @@ const ALSO_FROM_HTTP2: &[&str] = &[
     "limited",
     "limited_wins",
     "web",
+    "web_empty",
     "health",
 ];
 

@@ -30,7 +30,9 @@ pub(crate) fn all() -> Vec<Case> {
         let mut add = |path: &str, more: &[&str]| {
             let headers = [&[content.as_str(), length.as_str()], more].concat();
             let name = format!("{path} {kind} {}", more.join(" "));
-            cases.push(case("web", name.trim_end(), request("POST", path, "test", &headers, body)));
+            // Over HTTP/2 a body of nothing may come apart from its head or with it, which makes a difference to Envoy.
+            let listener = if name.ends_with("body=") { "web_empty" } else { "web" };
+            cases.push(case(listener, name.trim_end(), request("POST", path, "test", &headers, body)));
         };
         for accept in ["Accept: application/grpc-web-text", "Accept: application/grpc-web-text+proto", "Accept: */*"] {
             for path in ["/direct", "/moved", "/off"] {
