@@ -8,3 +8,4 @@ pub mod client;
 pub mod compare;
 pub mod peers;
 pub mod process;
+pub mod xds;

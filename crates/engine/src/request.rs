@@ -101,6 +101,24 @@ fn matches_any(token: &[u8], names: &[&[u8]]) -> bool {
     names.iter().any(|name| token.eq_ignore_ascii_case(name))
 }
 
+/// A request for a tunnel (RFC 9110 section 9.3.6).
+pub fn is_connect(head: &Head) -> bool {
+    head.method() == b"CONNECT"
+}
+
+/// What the client wants to switch to, in lower case: what it upgrades to, or `connect`.
+pub fn upgrade_type(head: &Head) -> Vec<u8> {
+    match head.get_known(Known::Upgrade) {
+        Some(wanted) if is_upgrade(head) => wanted.to_ascii_lowercase(),
+        _ => b"connect".to_vec(),
+    }
+}
+
+/// An answer with this status makes a tunnel of the connection, if the client asked for one.
+pub fn switches(connect: bool, status: u16) -> bool {
+    if connect { (200..300).contains(&status) } else { status == 101 }
+}
+
 /// An HTTP/1.1 upgrade request (RFC 9110 section 7.8). An offer of `h2c` is not taken up, so it is none.
 pub fn is_upgrade(head: &Head) -> bool {
     head.get_known(Known::Upgrade).is_some_and(|wanted| !wanted.eq_ignore_ascii_case(b"h2c"))

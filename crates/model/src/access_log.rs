@@ -18,6 +18,8 @@ pub enum LogFilter {
     Status(Comparison),
     /// Milliseconds.
     Duration(Comparison),
+    /// Requests of health checks are not meant.
+    NotHealthCheck,
     /// `%` of all, in parts per million.
     Share(u32),
     And(Vec<LogFilter>),

@@ -166,6 +166,8 @@ pub struct Connections {
     pub proxy_protocol: Option<ProxyVersion>,
     /// A connection this old takes no more requests; zero: any age.
     pub max_duration: Duration,
+    /// Percent by which it is at random longer, at most.
+    pub duration_jitter: f64,
     /// Connections per request under way that are kept ready (`per_upstream_preconnect_ratio`); below 1: just those
     /// that are needed.
     pub preconnect: f64,

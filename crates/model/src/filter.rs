@@ -1,5 +1,6 @@
 //! HTTP filters before the router, and what routes say about them.
 
+use crate::demand::OnDemandClusters;
 use crate::format::Format;
 use crate::header::{AddHeader, AppendAction, Mutation};
 use crate::matcher::{HeaderMatcher, StringMatcher};
@@ -22,11 +23,35 @@ pub enum FilterKind {
     Fault(Fault),
     /// Its policy comes from the route.
     Cors,
+    /// `filters.http.grpc_web.v3.GrpcWeb`
+    GrpcWeb,
+    HealthCheck(HealthCheck),
     HeaderMutation(HeaderMutation),
     Buffer(BodyBuffer),
     LocalRateLimit(LocalRateLimit),
     AdmissionControl(Arc<AdmissionControl>),
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
+    /// `filters.http.on_demand.v3.OnDemand`: missing virtual hosts and scopes are always asked for, clusters where this
+    /// says so.
+    OnDemand(Option<OnDemandClusters>),
+}
+
+/// `filters.http.health_check.v3.HealthCheck`: answers those who ask whether this proxy is well.
+#[derive(Debug)]
+pub struct HealthCheck {
+    /// Requests that match all of these.
+    pub headers: Vec<HeaderMatcher>,
+    pub answer: HealthAnswer,
+    /// The node's cluster, told in answers.
+    pub cluster: Box<str>,
+}
+
+#[derive(Debug)]
+pub enum HealthAnswer {
+    /// It is well while of each cluster at least this percentage of the hosts is.
+    Clusters(Vec<(Arc<str>, f64)>),
+    /// The upstream says; what it said may be repeated for this long.
+    Upstream(Duration),
 }
 
 /// `typed_per_filter_config`: by filter name.
@@ -40,6 +65,7 @@ pub enum RouteFilter {
     HeaderMutation(HeaderMutation),
     Buffer(BodyBuffer),
     LocalRateLimit(LocalRateLimit),
+    OnDemand(Option<OnDemandClusters>),
 }
 
 /// `filters.http.header_mutation.v3.HeaderMutation`.

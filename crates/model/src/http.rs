@@ -5,6 +5,7 @@ use crate::filter::HttpFilter;
 use crate::header::Mutation;
 use crate::local_reply::LocalReply;
 use crate::route::RouteTable;
+use crate::scope::ScopedRoutes;
 use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub struct HttpManager {
     pub http1: Http1Options,
     pub http2: Http2Options,
     pub timeouts: ManagerTimeouts,
-    /// Upgrade types allowed, lower case (`websocket`).
+    /// Upgrade types allowed, lower case (`websocket`, `connect`).
     pub upgrades: Vec<Box<str>>,
     /// `stream_error_on_invalid_http_message`: keep the connection after an invalid message where it is safe.
     pub stream_error_on_invalid: bool,
@@ -53,6 +54,8 @@ pub struct HttpManager {
     /// `xff_num_trusted_hops`.
     pub client_address: Vec<AddressSource>,
     pub append_x_forwarded_port: bool,
+    /// `append_local_overload`: who is turned away because of overload is told so.
+    pub append_local_overload: bool,
     /// `scheme_header_transformation.scheme_to_overwrite`.
     pub scheme: Option<Box<str>>,
     /// `add_user_agent`: who this proxy is, for requests that do not say.
@@ -101,6 +104,7 @@ pub enum RouteSource {
     Inline(Arc<RouteTable>),
     /// RDS; looked up in `Snapshot::routes`.
     Rds(Arc<str>),
+    Scoped(Arc<ScopedRoutes>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +195,8 @@ pub struct ManagerTimeouts {
     /// Downstream connection without active requests.
     pub idle: Duration,
     pub max_connection_duration: Duration,
+    /// Percent by which it is at random longer, at most.
+    pub connection_duration_jitter: f64,
     pub stream_idle: Duration,
     /// Whole request received.
     pub request: Duration,
@@ -206,6 +212,7 @@ impl Default for ManagerTimeouts {
         ManagerTimeouts {
             idle: Duration::from_secs(3600),
             max_connection_duration: Duration::ZERO,
+            connection_duration_jitter: 0.0,
             stream_idle: Duration::from_secs(300),
             request: Duration::ZERO,
             request_headers: Duration::ZERO,

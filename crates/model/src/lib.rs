@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod address;
 pub mod balance;
 pub mod cluster;
+pub mod demand;
 pub mod endpoint;
 pub mod filter;
 pub mod format;
@@ -21,6 +22,7 @@ pub mod overload;
 pub mod refusal;
 pub mod retry;
 pub mod route;
+pub mod scope;
 pub mod snapshot;
 pub mod tls;
 

@@ -3,6 +3,9 @@
 use crate::access_log::AccessLog;
 use crate::address::Address;
 use crate::cluster::TcpKeepalive;
+use crate::demand::OnDemandClusters;
+use crate::format::Format;
+use crate::header::AddHeader;
 use crate::http::HttpManager;
 use crate::tls::ServerTls;
 use ipnet::IpNet;
@@ -25,6 +28,9 @@ pub struct Listener {
     pub inspect_http: bool,
     /// `original_dst` listener filter or `use_original_dst`.
     pub original_dst: bool,
+    /// `use_original_dst`: the listener of the original destination takes the connection over, if there is one.
+    pub hand_over: bool,
+    pub socket: SocketOptions,
     pub listener_filters_timeout: Duration,
     /// When time is up the connection goes on with what is known, instead of ending.
     pub continue_on_filters_timeout: bool,
@@ -37,11 +43,28 @@ pub struct Listener {
     pub ignore_global_limit: bool,
     /// Nothing is shed here.
     pub bypass_overload: bool,
-    pub reuse_port: bool,
-    pub backlog: u32,
     pub access_logs: Vec<Arc<AccessLog>>,
     /// Identifies the configuration: an unchanged hash leaves the listener alone.
     pub hash: u64,
+}
+
+/// How a listener listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// `bind_to_port`; without, it only takes over what other listeners accept.
+    pub bind: bool,
+    pub reuse_port: bool,
+    pub backlog: u32,
+    /// Connections keep the address they were going to (`IP_TRANSPARENT`).
+    pub transparent: bool,
+    /// The address need not be there yet (`IP_FREEBIND`).
+    pub freebind: bool,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions { bind: true, reuse_port: true, backlog: 128, transparent: false, freebind: false }
+    }
 }
 
 /// The `proxy_protocol` listener filter.
@@ -142,6 +165,7 @@ pub enum NetworkFilter {
 pub struct TcpProxy {
     pub stat_prefix: Box<str>,
     pub target: TcpTarget,
+    pub tunneling: Option<Tunneling>,
     /// Zero disables.
     pub idle_timeout: Duration,
     /// Of the downstream connection; zero is any.
@@ -153,13 +177,32 @@ pub struct TcpProxy {
     pub hash_source_ip: bool,
     /// First and longest wait between attempts to connect; `None`: at once.
     pub connect_back_off: Option<(Duration, Duration)>,
+    /// A missing cluster is asked for.
+    pub on_demand: Option<OnDemandClusters>,
     pub access_logs: Vec<Arc<AccessLog>>,
 }
 
 #[derive(Debug)]
 pub enum TcpTarget {
-    Cluster(Arc<str>),
-    Weighted { clusters: Vec<(Arc<str>, u32)>, total: u64 },
+    Cluster(TcpCluster),
+    Weighted { clusters: Vec<(TcpCluster, u32)>, total: u64 },
+}
+
+#[derive(Debug)]
+pub struct TcpCluster {
+    pub name: Arc<str>,
+    /// `metadata_match`: the subset of hosts that may be used; empty is any.
+    pub subset: Arc<[(Box<str>, Box<str>)]>,
+}
+
+/// `TcpProxy.TunnelingConfig`: the bytes go by way of an HTTP proxy.
+#[derive(Debug)]
+pub struct Tunneling {
+    /// Host and port where the proxy is to connect to.
+    pub hostname: Format,
+    /// The bytes are the body of a POST to this path, instead of what follows a CONNECT.
+    pub post_path: Option<Box<str>>,
+    pub headers: Vec<AddHeader>,
 }
 
 /// What is known of a connection when its filter chain is chosen.

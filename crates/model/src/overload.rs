@@ -42,10 +42,22 @@ pub enum ActionKind {
     StopAcceptingConnections,
     RejectIncomingConnections,
     ShrinkHeap,
+    /// A load shed point: new connections are closed.
+    AcceptConnection,
+    /// A load shed point: requests are refused.
+    DecodeHeaders,
 }
 
 impl ActionKind {
-    /// Envoy's name for it, after `envoy.overload_actions.`.
+    /// Whether Envoy counts it among `overload_actions` or `load_shed_points`.
+    pub fn group(self) -> &'static str {
+        match self {
+            ActionKind::AcceptConnection | ActionKind::DecodeHeaders => "load_shed_points",
+            _ => "overload_actions",
+        }
+    }
+
+    /// Envoy's name for it, after `envoy.` and its group.
     pub fn name(self) -> &'static str {
         match self {
             ActionKind::StopAcceptingRequests => "stop_accepting_requests",
@@ -53,6 +65,8 @@ impl ActionKind {
             ActionKind::StopAcceptingConnections => "stop_accepting_connections",
             ActionKind::RejectIncomingConnections => "reject_incoming_connections",
             ActionKind::ShrinkHeap => "shrink_heap",
+            ActionKind::AcceptConnection => "tcp_listener_accept",
+            ActionKind::DecodeHeaders => "http_connection_manager_decode_headers",
         }
     }
 }

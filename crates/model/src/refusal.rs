@@ -68,6 +68,35 @@ pub enum Denied {
     },
     Admission,
     Concurrency(u16),
+    /// This proxy, or what it stands for, is not well.
+    Unwell {
+        status: u16,
+        why: Unwell,
+    },
+}
+
+/// Why a health check finds this proxy unwell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unwell {
+    /// The administrator said so.
+    Failed,
+    NoCluster,
+    ClusterEmpty,
+    ClusterUnhealthy,
+    /// The upstream said so a short time ago.
+    Cached,
+}
+
+impl Unwell {
+    fn details(self) -> &'static str {
+        match self {
+            Unwell::Failed => "health_check_failed",
+            Unwell::NoCluster => "health_check_failed_no_cluster_found",
+            Unwell::ClusterEmpty => "health_check_failed_cluster_empty",
+            Unwell::ClusterUnhealthy => "health_check_failed_cluster_unhealthy",
+            Unwell::Cached => "health_check_cached",
+        }
+    }
 }
 
 /// The kinds of malformed request, for logs and `Proxy-Status` details.
@@ -87,6 +116,12 @@ pub enum BadRequest {
     EscapedSlash,
     /// A `#` in the path.
     Fragment,
+    /// A CONNECT with a body.
+    BodyDisallowed,
+    /// The target of a CONNECT is not host and port.
+    ConnectTarget,
+    /// The body of a gRPC-Web request is not base64.
+    NotBase64,
 }
 
 /// Whose fault it was.
@@ -130,6 +165,9 @@ impl BadRequest {
             BadRequest::Underscores => "unexpected_underscore",
             BadRequest::EscapedSlash => "path_normalization_failed",
             BadRequest::Fragment => "path_with_fragment",
+            BadRequest::BodyDisallowed => "http1.body_disallowed",
+            BadRequest::ConnectTarget => "http1.invalid_url",
+            BadRequest::NotBase64 => "grpc_base_64_decode_failed",
         }
     }
 
@@ -139,7 +177,11 @@ impl BadRequest {
     }
 
     fn body(self) -> &'static str {
-        if self.understood() { "" } else { "Bad Request" }
+        match self {
+            BadRequest::NotBase64 => "Bad gRPC-web request, invalid base64 data.",
+            _ if self.understood() => "",
+            _ => "Bad Request",
+        }
     }
 }
 
@@ -160,6 +202,7 @@ impl Denied {
                 let body = "reached concurrency limit";
                 (status, grpc_of_http(status), "-", "reached_concurrency_limit", body)
             }
+            Denied::Unwell { status, why } => (status, grpc_of_http(status), "LH", why.details(), ""),
         };
         (http, grpc, flag, details, "http_request_denied", body, Side::Mesh)
     }

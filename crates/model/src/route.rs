@@ -1,9 +1,11 @@
 //! Route tables (`route.v3.RouteConfiguration`), compiled: virtual hosts, matches, actions.
 
 use crate::balance::HashPolicy;
+use crate::demand::Source;
 use crate::filter::RouteFilters;
 use crate::format::Format;
 use crate::header::{HeaderEdits, Mutation};
+use crate::listener::ProxyVersion;
 use crate::local_reply::BodyFormat;
 use crate::matcher::{HeaderMatcher, QueryMatcher, StringMatcher};
 use crate::retry::RetryPolicy;
@@ -29,6 +31,8 @@ pub struct RouteTable {
     /// `internal_only_headers`: taken out of requests of callers that are not internal. Lower case.
     pub internal_only_headers: Vec<Box<str>>,
     pub max_direct_response_body: u32,
+    /// `vhds`: where virtual hosts come from that are asked for when they are needed.
+    pub more_hosts: Option<Source>,
 }
 
 /// Host lookup: exact, then the longest `*suffix`, then the longest `prefix*`, then `*`. All lower case; values
@@ -188,6 +192,8 @@ pub struct Forward {
     pub subset: Arc<[(Box<str>, Box<str>)]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
     pub upgrades: Vec<(Box<str>, bool)>,
+    /// CONNECT requests end here. `None`: they go on to the upstream, a proxy itself.
+    pub connect: Option<Connect>,
     /// `internal_redirect_policy`: redirects that are followed here instead of by the client.
     pub internal_redirects: Option<InternalRedirects>,
     /// Status when the cluster does not exist (503 unless configured).
@@ -213,10 +219,20 @@ impl Forward {
             hash: Vec::new(),
             subset: Arc::default(),
             upgrades: Vec::new(),
+            connect: None,
             internal_redirects: None,
             cluster_not_found_status: 503,
         }
     }
+}
+
+/// `RouteAction.UpgradeConfig.ConnectConfig`: what follows a CONNECT goes to the upstream as it is, without HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connect {
+    /// The header that the upstream's connection begins with.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// So do the bodies of POST requests.
+    pub allow_post: bool,
 }
 
 /// `route.v3.InternalRedirectPolicy`.

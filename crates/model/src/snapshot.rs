@@ -1,9 +1,11 @@
 //! One consistent view of the configuration, linked by name and immutable.
 
 use crate::cluster::Cluster;
+use crate::demand::Source;
 use crate::endpoint::{Assignment, Locality};
 use crate::listener::Listener;
 use crate::route::RouteTable;
+use crate::scope::Scope;
 use crate::tls::Secret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ pub struct Snapshot {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// RDS route tables by name.
     pub routes: BTreeMap<Arc<str>, Arc<RouteTable>>,
+    /// SRDS scopes by where they come from.
+    pub scopes: BTreeMap<Source, Arc<[Arc<Scope>]>>,
     /// EDS assignments and resolved DNS names, by cluster service name.
     pub assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
     /// SDS secrets by name.

@@ -126,6 +126,7 @@ impl Core {
         let errors = self.publisher.publish(&snapshot);
         self.health.follow(&snapshot, self.publisher.transports());
         self.publisher.set_health(self.health.table().clone());
+        self.publisher.answered(self.resources.take_answered());
         for error in &errors {
             tracing::error!("{error}");
         }

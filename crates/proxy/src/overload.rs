@@ -59,8 +59,10 @@ impl Manager {
                 tell(action.kind, now, &pressures);
             }
             changed |= before.to_bits() != now.to_bits();
-            let name = format!("overload.envoy.overload_actions.{}", action.kind.name());
-            self.figures.set(format!("{name}.active"), u64::from(now >= 1.0));
+            let name = format!("overload.envoy.{}.{}", action.kind.group(), action.kind.name());
+            if action.kind.group() == "overload_actions" {
+                self.figures.set(format!("{name}.active"), u64::from(now >= 1.0));
+            }
             self.figures.set(format!("{name}.scale_percent"), (now * 100.0) as u64);
         }
         self.shrink_heap();
@@ -97,9 +99,11 @@ impl Manager {
 
     fn shed(&self) -> Shed {
         Shed {
-            requests: self.activity(ActionKind::StopAcceptingRequests),
+            requests: self.activity(ActionKind::StopAcceptingRequests).max(self.activity(ActionKind::DecodeHeaders)),
             keep_alive: self.activity(ActionKind::DisableHttpKeepalive),
-            rejected: self.activity(ActionKind::RejectIncomingConnections),
+            rejected: self
+                .activity(ActionKind::RejectIncomingConnections)
+                .max(self.activity(ActionKind::AcceptConnection)),
             stop_accepting: self.activity(ActionKind::StopAcceptingConnections) >= 1.0,
             connections: self.connections.clone(),
         }

@@ -19,7 +19,6 @@ use runtime::http::Request;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -86,7 +85,6 @@ pub async fn run(bootstrap: Bootstrap, options: Options, stop: impl Future<Outpu
         command_line: options.command_line.clone(),
         quit: quit.clone(),
         overload: figures.clone(),
-        failed: AtomicBool::new(false),
     };
     let mut tasks = tokio::task::JoinSet::new();
     serve_admin(&bootstrap, admin, &mut tasks).await?;

@@ -2,13 +2,15 @@
 
 use crate::accept::listen::Bound;
 use crate::state::adopt::Update;
+use crate::state::demand::Asking;
 use crate::state::guard::Guards;
 use crate::state::shed::Shed;
 use crate::telemetry::Registry;
 use crate::tls::prepare::{Preparer, Transports};
 use crate::worker::{self, ClusterReport, Command, Sockets};
+use model::demand::Demand;
 use model::health::{HealthTable, Report};
-use model::listener::Listener;
+use model::listener::{Listener, SocketOptions};
 use model::{Address, Snapshot};
 use std::collections::HashMap;
 use std::io;
@@ -30,7 +32,7 @@ pub struct ListenError {
 #[derive(Clone, Debug)]
 pub struct Listening {
     pub configured: Vec<Address>,
-    pub reuse_port: bool,
+    pub options: SocketOptions,
     /// With the port that was chosen where 0 was asked for.
     pub actual: Vec<Address>,
 }
@@ -45,6 +47,7 @@ pub struct Publisher {
     health: Arc<HealthTable>,
     guards: Arc<Guards>,
     reports: Option<mpsc::UnboundedSender<Report>>,
+    asking: Option<Asking>,
 }
 
 impl Publisher {
@@ -64,6 +67,7 @@ impl Publisher {
             health: Arc::default(),
             guards: Arc::default(),
             reports: None,
+            asking: None,
         })
     }
 
@@ -87,12 +91,12 @@ impl Publisher {
         for (name, listener) in &snapshot.listeners {
             let addresses = addresses(listener);
             let known = self.listening.get(name);
-            if known.is_some_and(|l| l.configured == addresses && l.reuse_port == listener.reuse_port) {
+            if known.is_some_and(|l| l.configured == addresses && l.options == listener.socket) {
                 continue;
             }
             match self.bind(listener, &addresses, &mut sockets) {
                 Ok(actual) => {
-                    let listening = Listening { configured: addresses, reuse_port: listener.reuse_port, actual };
+                    let listening = Listening { configured: addresses, options: listener.socket, actual };
                     self.listening.insert(name.clone(), listening);
                 }
                 Err(error) => {
@@ -128,6 +132,7 @@ impl Publisher {
                 health: self.health.clone(),
                 guards: self.guards.clone(),
                 reports: self.reports.clone(),
+                asking: self.asking.clone(),
             };
             worker.send(Command::Update(Box::new(update), sockets));
         }
@@ -154,6 +159,22 @@ impl Publisher {
     /// Where workers say what endpoints say of their health.
     pub fn set_reports(&mut self, reports: mpsc::UnboundedSender<Report>) {
         self.reports = Some(reports);
+    }
+
+    /// Where workers ask for what is missing.
+    pub fn set_asking(&mut self, asking: Asking) {
+        self.asking = Some(asking);
+    }
+
+    /// Tells the workers of what the control plane has spoken; what is there they have by now.
+    pub fn answered(&self, demands: Vec<Demand>) {
+        if demands.is_empty() {
+            return;
+        }
+        let demands: Arc<[Demand]> = demands.into();
+        for worker in &self.workers {
+            worker.send(Command::Answered(demands.clone()));
+        }
     }
 
     pub fn health(&self) -> &Arc<HealthTable> {
@@ -184,11 +205,12 @@ impl Publisher {
             |address: &Address, error| ListenError { listener: listener.name.clone(), address: address.clone(), error };
         let mut bound: Vec<Vec<Bound>> = sockets.iter().map(|_| Vec::new()).collect();
         for address in addresses {
-            let shared = !listener.reuse_port || matches!(address, Address::Unix(_));
-            let first = Bound::bind(address, listener.backlog, !shared).map_err(|error| failed(address, error))?;
+            let shared = !listener.socket.reuse_port || matches!(address, Address::Unix(_));
+            let options = SocketOptions { reuse_port: !shared, ..listener.socket };
+            let first = Bound::bind(address, options).map_err(|error| failed(address, error))?;
             let real = first.local().map_or_else(|| address.clone(), Address::Tcp);
             for worker in bound.iter_mut().skip(1) {
-                let another = if shared { first.try_clone() } else { Bound::bind(&real, listener.backlog, true) };
+                let another = if shared { first.try_clone() } else { Bound::bind(&real, options) };
                 worker.push(another.map_err(|error| failed(address, error))?);
             }
             bound[0].push(first);
@@ -243,6 +265,10 @@ impl Publisher {
     }
 }
 
+/// Where `listener` listens.
 fn addresses(listener: &Listener) -> Vec<Address> {
+    if !listener.socket.bind {
+        return Vec::new();
+    }
     std::iter::once(&listener.address).chain(&listener.additional_addresses).cloned().collect()
 }

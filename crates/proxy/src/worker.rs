@@ -10,6 +10,7 @@ use crate::state::worker::Slot;
 use crate::state::{ListenerService, Worker};
 use crate::telemetry::Registry;
 use crate::upstream::{Host, dial};
+use model::demand::Demand;
 use model::health::{ActiveHealth, HealthTable};
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +33,8 @@ pub enum Command {
     Update(Box<Update>, Sockets),
     /// Health checks found something new.
     Health(Arc<HealthTable>),
+    /// The control plane has spoken of these.
+    Answered(Arc<[Demand]>),
     /// What to turn away from now on.
     Shed(Shed),
     /// Stop accepting and finish what is under way; answers when the last connection has gone.
@@ -128,6 +131,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             command = inbox.recv() => match command {
                 Some(Command::Update(update, sockets)) => apply(&worker, &update, sockets),
                 Some(Command::Health(table)) => worker.adopt_health(&table),
+                Some(Command::Answered(demands)) => worker.demands.answered(&demands),
                 Some(Command::Shed(shed)) => {
                     *worker.shed.borrow_mut() = shed;
                     worker.shed_changed.notify_waiters();
@@ -216,11 +220,14 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
 }
 
 async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
+    let original = connection::original(&service, &socket);
+    let other = original.filter(|_| service.config.hand_over).and_then(|original| worker.listener_at(original));
+    let service = other.unwrap_or(service);
     let stats = service.stats.clone();
     let Ok(_open) = admit(&worker, &service) else { return };
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
-    let connection = std::pin::pin!(connection::serve(worker, service, socket));
+    let connection = std::pin::pin!(connection::serve(worker, service, socket, original));
     clock::Ticking::new(connection).await;
     stats.downstream_cx_active.dec();
     stats.downstream_cx_destroy.inc();

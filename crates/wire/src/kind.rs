@@ -3,7 +3,7 @@
 use crate::pb::envoy::config::cluster::v3::Cluster;
 use crate::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::pb::envoy::config::listener::v3::Listener;
-use crate::pb::envoy::config::route::v3::RouteConfiguration;
+use crate::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration, VirtualHost};
 use crate::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::{DecodeError, Message};
 
@@ -13,16 +13,20 @@ pub enum ResourceKind {
     Cluster,
     Endpoints,
     Listener,
+    ScopedRoutes,
     Routes,
+    VirtualHosts,
     Secret,
 }
 
 impl ResourceKind {
-    pub const ALL: [ResourceKind; 5] = [
+    pub const ALL: [ResourceKind; 7] = [
         ResourceKind::Cluster,
         ResourceKind::Endpoints,
         ResourceKind::Listener,
+        ResourceKind::ScopedRoutes,
         ResourceKind::Routes,
+        ResourceKind::VirtualHosts,
         ResourceKind::Secret,
     ];
 
@@ -31,7 +35,9 @@ impl ResourceKind {
             ResourceKind::Cluster => "envoy.config.cluster.v3.Cluster",
             ResourceKind::Endpoints => "envoy.config.endpoint.v3.ClusterLoadAssignment",
             ResourceKind::Listener => "envoy.config.listener.v3.Listener",
+            ResourceKind::ScopedRoutes => "envoy.config.route.v3.ScopedRouteConfiguration",
             ResourceKind::Routes => "envoy.config.route.v3.RouteConfiguration",
+            ResourceKind::VirtualHosts => "envoy.config.route.v3.VirtualHost",
             ResourceKind::Secret => "envoy.extensions.transport_sockets.tls.v3.Secret",
         }
     }
@@ -41,7 +47,9 @@ impl ResourceKind {
             ResourceKind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             ResourceKind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             ResourceKind::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            ResourceKind::ScopedRoutes => "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
             ResourceKind::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            ResourceKind::VirtualHosts => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             ResourceKind::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         }
     }
@@ -56,14 +64,21 @@ impl ResourceKind {
             ResourceKind::Cluster => "CDS",
             ResourceKind::Endpoints => "EDS",
             ResourceKind::Listener => "LDS",
+            ResourceKind::ScopedRoutes => "SRDS",
             ResourceKind::Routes => "RDS",
+            ResourceKind::VirtualHosts => "VHDS",
             ResourceKind::Secret => "SDS",
         }
     }
 
-    /// Listeners and clusters are subscribed to as a whole, the others by name.
+    /// Listeners, clusters and scopes are subscribed to as a whole, the others by name.
     pub fn is_wildcard(self) -> bool {
-        matches!(self, ResourceKind::Cluster | ResourceKind::Listener)
+        matches!(self, ResourceKind::Cluster | ResourceKind::Listener | ResourceKind::ScopedRoutes)
+    }
+
+    /// Requests may ask for one by name; that it does not exist is an answer to them.
+    pub fn is_on_demand(self) -> bool {
+        matches!(self, ResourceKind::Cluster | ResourceKind::VirtualHosts)
     }
 
     /// The name inside an encoded resource.
@@ -72,7 +87,9 @@ impl ResourceKind {
             ResourceKind::Cluster => Cluster::decode(resource)?.name,
             ResourceKind::Endpoints => ClusterLoadAssignment::decode(resource)?.cluster_name,
             ResourceKind::Listener => Listener::decode(resource)?.name,
+            ResourceKind::ScopedRoutes => ScopedRouteConfiguration::decode(resource)?.name,
             ResourceKind::Routes => RouteConfiguration::decode(resource)?.name,
+            ResourceKind::VirtualHosts => VirtualHost::decode(resource)?.name,
             ResourceKind::Secret => Secret::decode(resource)?.name,
         })
     }

@@ -70,6 +70,18 @@ const LIMITED: &str = r#"          - name: mutation
           - { name: rate, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: all } }
 "#;
 
+const WEB: &str = "          - { name: web, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb } }\n";
+
+const HEALTH: &str = r#"          - { name: own, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, headers: [{ name: ":path", string_match: { exact: /own } }] } }
+          - { name: clusters, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, cluster_min_healthy_percentages: { a: { value: 100 }, mixed: { value: 50 } }, headers: [{ name: ":path", string_match: { prefix: /clusters } }] } }
+          - { name: empty, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, cluster_min_healthy_percentages: { empty: { value: 50 } }, headers: [{ name: ":path", string_match: { exact: /empty } }] } }
+          - { name: empty-ok, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, cluster_min_healthy_percentages: { empty: { value: 0 } }, headers: [{ name: ":path", string_match: { exact: /empty-ok } }] } }
+          - { name: missing, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, cluster_min_healthy_percentages: { nobody: { value: 0 } }, headers: [{ name: ":path", string_match: { exact: /missing } }] } }
+          - { name: fractions, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, cluster_min_healthy_percentages: { empty: { value: 0.9 } }, headers: [{ name: ":path", string_match: { exact: /fractions } }] } }
+          - { name: pass, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: true, headers: [{ name: ":path", string_match: { exact: /pass } }] } }
+          - { name: kept, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: true, cache_time: 1000s, headers: [{ name: ":path", string_match: { exact: /kept } }] } }
+"#;
+
 /// More lines of the cluster above them.
 const BRIEF: &str = "    typed_extension_protocol_options:\n      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        common_http_protocol_options: { max_stream_duration: 0.2s }\n        explicit_http_config: { http_protocol_options: {} }\n";
 const TIGHT: &str = "    circuit_breakers: { thresholds: [{ priority: HIGH, max_requests: 0 }, { max_requests: 5, max_retries: 0 }] }\n";
@@ -96,6 +108,8 @@ fn listener(name: &str, port: u16, options: &str, routes: &str) -> String {
     let more = match name {
         "filters" | "mapped" | "mapped_json" => FILTERS,
         "limited" => LIMITED,
+        "web" => WEB,
+        "health" => HEALTH,
         "limited_wins" => {
             &LIMITED.replace("most_specific_header_mutations_wins: false", "most_specific_header_mutations_wins: true")
         }
@@ -200,6 +214,10 @@ fn http_listeners() -> Vec<(&'static str, &'static str, &'static str)> {
         ("follow", "", include_str!("follow.yaml")),
         ("limited", "", include_str!("limited.yaml")),
         ("limited_wins", "", include_str!("limited.yaml")),
+        ("connect", "upgrade_configs: [{ upgrade_type: CONNECT }]", include_str!("connect.yaml")),
+        ("connect_off", "upgrade_configs: [{ upgrade_type: CONNECT, enabled: false }]", include_str!("connect.yaml")),
+        ("web", "", include_str!("web.yaml")),
+        ("health", "", include_str!("health.yaml")),
         ("vhost", "", BY_HEADER),
         ("mapped", MAPPED, include_str!("mapped.yaml")),
         ("mapped_json", MAPPED_JSON, include_str!("mapped.yaml")),

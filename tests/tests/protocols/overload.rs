@@ -144,6 +144,8 @@ fn connections_are_limited() {
         let both = [serves(&mut one), serves(&mut two)];
         let third = serves(&mut connect());
         let overflow = format!("listener.127.0.0.1_{}.downstream_global_cx_overflow", proxy.port);
+        // The connection may close before it is counted.
+        until("it is counted", || stat(&proxy, &overflow) > 0);
         let counted = stat(&proxy, &overflow);
         drop(one);
         until("there is room again", || serves(&mut connect()));
@@ -199,4 +201,36 @@ fn network_filters_limit_connections() {
     assert_same(["Envoy", "Ripstop"], &theirs, &ours);
     assert_eq!(ours, json!([[true, false, true], [1, 1], [true, true, false, false], 2]));
     drop(seen);
+}
+
+#[test]
+fn load_shed_points_turn_away_by_pressure() {
+    let port = backend();
+    let scenario = |kind: Kind| {
+        let folder = scratch(&format!("shed-points-{kind:?}"));
+        press(&folder, "0.1");
+        let points = [("http_connection_manager_decode_headers", "0.5"), ("tcp_listener_accept", "0.9")].map(|(name, value)| {
+            format!(
+                "  - {{ name: envoy.load_shed_points.{name}, triggers: [{{ name: trigger, threshold: {{ value: {value} }} }}] }}\n"
+            )
+        });
+        let config = config(&[], port).replace("  actions:\n", &format!("  loadshed_points:\n{}", points.concat()));
+        let proxy = Proxy::start_in(kind, &folder, &config, &[]);
+        let mut seen = Vec::new();
+        for (pressure, wanted) in [("0.1", [0, 0]), ("0.6", [100, 0]), ("0.95", [100, 100]), ("0.2", [0, 0])] {
+            press(&folder, pressure);
+            until(pressure, || {
+                let names = ["http_connection_manager_decode_headers", "tcp_listener_accept"];
+                names.map(|name| stat(&proxy, &format!("overload.envoy.load_shed_points.{name}.scale_percent")))
+                    == wanted
+            });
+            seen.push(ask(proxy.port));
+        }
+        let counts = ["http.test.downstream_rq_overload_close"].map(|name| (name, stat(&proxy, name)));
+        let _ = std::fs::remove_dir_all(&folder);
+        json!([seen, counts])
+    };
+    let [theirs, ours] = BOTH.map(scenario);
+    assert_same(["Envoy", "Ripstop"], &theirs, &ours);
+    assert_eq!(ours[0][1][0], json!(503));
 }

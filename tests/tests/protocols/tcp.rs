@@ -79,7 +79,7 @@ fn both(scenario: impl Fn(Kind) -> Value) -> Value {
 }
 
 /// The lines of the access log, once there are some.
-fn logged(folder: &std::path::Path) -> Vec<String> {
+pub(crate) fn logged(folder: &std::path::Path) -> Vec<String> {
     let start = Instant::now();
     loop {
         let text = std::fs::read_to_string(folder.join("access.log")).unwrap_or_default();

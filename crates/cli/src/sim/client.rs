@@ -111,7 +111,7 @@ impl Client {
             }
             Kind::Endpoints => self.note_endpoints(&names),
             Kind::Routes => self.awaited.retain(|name| !names.contains(name)),
-            Kind::Listener | Kind::Secret => {}
+            Kind::Listener | Kind::Secret | Kind::ScopedRoutes | Kind::VirtualHosts => {}
         }
         self.tell(Told::Received(received));
         if !self.ready && self.awaited.is_empty() {

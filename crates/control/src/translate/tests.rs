@@ -280,9 +280,10 @@ fn our_own_proxy_accepts_everything() {
             let upserts = snapshot.get(kind).values().map(|resource| Incoming {
                 name: resource.name.to_string(),
                 version: resource.version.to_string(),
+                aliases: Vec::new(),
                 body: resource.body.clone(),
             });
-            let change = Change { kind, upserts: upserts.collect(), removed: Vec::new(), full: true };
+            let change = Change { upserts: upserts.collect(), full: true, ..Change::of(kind) };
             proxy.apply(change).unwrap_or_else(|refusal| panic!("{id} {}: {refusal}", kind.short_name()));
         }
         let linked = proxy.snapshot();

@@ -14,15 +14,18 @@ pub struct Choice<'t> {
 
 /// The first matching route.
 pub fn choose<'t>(table: &'t RouteTable, asked: &Asked<'_>) -> Option<Choice<'t>> {
-    let head = asked.head;
-    let name = match &table.host_header {
-        None => head.authority(),
-        Some(field) => head.get(field.as_bytes()).unwrap_or_default(),
-    };
-    let host = virtual_host(table, name)?;
+    let host = virtual_host(table, host_name(table, asked.head))?;
     let cut = table.ignore_path_parameters;
     let route = host.routes.iter().find(|route| matching::matches(&route.matches, asked, cut))?;
     Some(Choice { host, route })
+}
+
+/// What virtual hosts of the table are chosen by.
+pub fn host_name<'h>(table: &RouteTable, head: &'h Head) -> &'h [u8] {
+    match &table.host_header {
+        None => head.authority(),
+        Some(field) => head.get(field.as_bytes()).unwrap_or_default(),
+    }
 }
 
 /// The group of requests that this one is counted with.

@@ -91,6 +91,17 @@ fn equal(left: &[u8], right: &[u8], ignore_case: bool) -> bool {
     if ignore_case { left.eq_ignore_ascii_case(right) } else { left == right }
 }
 
+/// What a scope key reads: a field, of several the first, or a part of the request line.
+pub(super) fn text_of<'h>(head: &'h Head, name: &str) -> Option<&'h [u8]> {
+    match name {
+        ":method" => Some(head.method()),
+        ":path" => Some(head.path()),
+        ":authority" | "host" => Some(head.authority()),
+        ":scheme" => Some(head.scheme()),
+        _ => head.get(name.as_bytes()),
+    }
+}
+
 /// One header condition. Of several values of a header any may match, as in Envoy 1.40.
 pub fn header(wanted: &HeaderMatcher, head: &Head) -> bool {
     let status;

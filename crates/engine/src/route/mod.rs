@@ -6,6 +6,7 @@ pub mod hash;
 pub mod matching;
 pub mod redirect;
 pub mod rewrite;
+pub mod scope;
 
-pub use choose::{Choice, choose, pick_cluster, virtual_cluster, virtual_host};
+pub use choose::{Choice, choose, host_name, pick_cluster, virtual_cluster, virtual_host};
 pub use matching::Asked;

@@ -2,9 +2,11 @@
 
 use crate::io::Socket as Stream;
 use model::Address;
+use model::listener::SocketOptions;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// A socket that accepts.
@@ -27,17 +29,33 @@ impl Acceptor {
 }
 
 /// A listening TCP socket. With `reuse_port` every worker has one of its own and the kernel spreads connections.
-pub fn tcp(address: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+pub fn tcp(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if options.transparent {
+        switch_on(&socket, address, libc::IP_TRANSPARENT, libc::IPV6_TRANSPARENT)?;
+    }
+    if options.freebind {
+        switch_on(&socket, address, libc::IP_FREEBIND, libc::IPV6_FREEBIND)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Sets an option that has a name in each family.
+fn switch_on(socket: &Socket, address: SocketAddr, v4: libc::c_int, v6: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    let (level, name) = if address.is_ipv4() { (libc::SOL_IP, v4) } else { (libc::SOL_IPV6, v6) };
+    // SAFETY: the socket is open, and the kernel reads one integer of the size given.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Binds `address`, replacing a stale Unix socket file.
@@ -58,9 +76,9 @@ pub enum Bound {
 }
 
 impl Bound {
-    pub fn bind(address: &Address, backlog: u32, reuse_port: bool) -> io::Result<Bound> {
+    pub fn bind(address: &Address, options: SocketOptions) -> io::Result<Bound> {
         match address {
-            Address::Tcp(address) => tcp(*address, backlog, reuse_port).map(Bound::Tcp),
+            Address::Tcp(address) => tcp(*address, options).map(Bound::Tcp),
             Address::Unix(path) => unix(path).map(Bound::Unix),
         }
     }
@@ -88,12 +106,14 @@ impl Bound {
     }
 }
 
-/// Where the client meant to go before a redirect rule sent it here (`SO_ORIGINAL_DST`).
-pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+/// Where the client meant to go before a rule sent it here: by `REDIRECT` (`SO_ORIGINAL_DST`), or by `TPROXY` to a
+/// transparent listener, whose connections have that address themselves.
+pub fn original_destination(stream: &TcpStream, transparent: bool) -> Option<SocketAddr> {
     let socket = socket2::SockRef::from(stream);
     let local = stream.local_addr().ok()?;
     let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
-    found.ok()?.as_socket().map(canonical)
+    let found = found.ok().and_then(|found| found.as_socket());
+    found.or_else(|| transparent.then_some(local)).map(canonical)
 }
 
 /// IPv4-mapped IPv6 addresses as IPv4.

@@ -14,7 +14,7 @@ use runtime::http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
 
@@ -29,8 +29,6 @@ pub struct Admin {
     /// Told when `/quitquitquit` asks to stop.
     pub quit: Arc<Notify>,
     pub overload: crate::overload::Figures,
-    /// `/healthcheck/fail`.
-    pub failed: AtomicBool,
 }
 
 const HELP: &str = "admin commands are:
@@ -81,7 +79,7 @@ impl Admin {
     }
 
     fn state(&self) -> &'static str {
-        if self.failed.load(Ordering::Relaxed) { "DRAINING" } else { self.lifecycle.state() }
+        if self.registry.unwell.load(Ordering::Relaxed) { "DRAINING" } else { self.lifecycle.state() }
     }
 
     fn ready(&self) -> Response {
@@ -93,7 +91,7 @@ impl Admin {
     fn act(&self, path: &str) -> Response {
         match path {
             "/quitquitquit" => self.quit.notify_one(),
-            path => self.failed.store(path.ends_with("/fail"), Ordering::Relaxed),
+            path => self.registry.unwell.store(path.ends_with("/fail"), Ordering::Relaxed),
         }
         Response::text("OK\n")
     }

@@ -215,7 +215,9 @@ fn scope(owner: &Owner) -> (&'static str, String) {
         Owner::Listener(value) => ("listener", "envoy_listener_address", value.replace(':', "_")),
         Owner::Http(value) => ("http", "envoy_http_conn_manager_prefix", value.to_string()),
         Owner::Tcp(value) => ("tcp", "envoy_tcp_prefix", value.to_string()),
-        Owner::Cluster(value) => ("cluster", "envoy_cluster_name", value.to_string()),
+        Owner::Cluster(value) | Owner::Call { cluster: value, .. } => {
+            ("cluster", "envoy_cluster_name", value.to_string())
+        }
         Owner::Guard("connection_limit", value) => {
             ("connection_limit", "envoy_connection_limit_prefix", value.to_string())
         }
@@ -236,6 +238,7 @@ fn owner_text(owner: &Owner) -> String {
         Owner::Listener(value) => value.replace(':', "_"),
         Owner::Http(value) | Owner::Tcp(value) | Owner::Cluster(value) | Owner::Guard(_, value) => value.to_string(),
         Owner::Group { name, .. } => name.to_string(),
+        Owner::Call { cluster, .. } => cluster.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::watch::Alarm;
 use crate::clock;
 use crate::http::body::{CopyError, Transfer};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Bound, Cluster, Host, Want, preconnect};
+use crate::upstream::{Bound, Cluster, Host, Passage, Want, preconnect};
 use engine::balance;
 use engine::resilience::outlier::Sign;
 use engine::resilience::retry::{self, Ending};
@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     pub(super) upload: Transfer,
     pub(super) uploaded: bool,
     pub(super) sent_at: Instant,
-    in_flight: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
 impl Attempt {
@@ -50,7 +50,7 @@ impl Attempt {
 }
 
 /// Counts a request while an attempt is under way, and tells the balancer how it ended.
-struct InFlight {
+pub(super) struct InFlight {
     cluster: Rc<Cluster>,
     host: Rc<Host>,
     priority: usize,
@@ -274,13 +274,13 @@ fn note_failure(journey: &Journey<'_>, failed: &Failed) {
 /// The policy's conditions ask for another attempt, and the request can be sent again.
 fn wanted(call: &Call<'_>, journey: &Journey<'_>, ending: &Ending<'_>) -> bool {
     let Some(policy) = &journey.policy else { return false };
-    !call.upgrade && call.body.can_rewind() && retry::wanted(policy, call.request, ending)
+    call.body.can_rewind() && retry::wanted(policy, call.request, ending)
 }
 
 /// Counts and grants another attempt within the policy, the circuit breaker and the budget.
 fn grant(call: &mut Call<'_>, journey: &mut Journey<'_>, late: bool) -> bool {
     let Some(policy) = &journey.policy else { return false };
-    if call.upgrade || !call.body.can_rewind() {
+    if !call.body.can_rewind() {
         return false;
     }
     let (cluster, priority) = (&journey.cluster, journey.forward.priority as usize);
@@ -356,9 +356,9 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
     call.watch.end_attempt();
     let acquired = {
         let origin = exchange::origin(cluster, call.connection);
-        let Call { request, watch, info, upgrade, .. } = &mut *call;
+        let Call { request, watch, info, .. } = &mut *call;
         let (downstream, authority) = (info.protocol, request.authority());
-        let wish = Wish { downstream, upgrade: *upgrade, authority, fresh: journey.fresh, priority, origin };
+        let wish = Wish { downstream, passage: journey.passage, authority, fresh: journey.fresh, priority, origin };
         match exchange::pooled(cluster, &host, &wish) {
             Some(acquired) => Ok(acquired),
             None => tokio::select! {
@@ -382,14 +382,19 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
         }
     };
     cluster.note(&host, Sign::ConnectOk);
-    preconnect(cluster, &host);
+    if journey.passage != Passage::Raw {
+        preconnect(cluster, &host);
+    }
     if let model::route::HostRewrite::Auto = journey.forward.host_rewrite
         && !host.endpoint.hostname.is_empty()
     {
         call.request.set_authority(host.endpoint.hostname.as_bytes());
     }
-    let exchange = Exchange::start(acquired, call.request, call.framing, call.upgrade)
+    let mut exchange = Exchange::start(acquired, call.request, call.framing, journey.passage)
         .map_err(|refusal| Failed::unsent(refusal, Some(&host)))?;
+    if let Some(version) = journey.tunnel.and_then(|rules| rules.proxy_protocol) {
+        exchange.introduce(version, exchange::origin_of(call.connection));
+    }
     call.info.upstream_local = exchange.local();
     let sent_at = clock::now();
     call.watch.set_upstream_duration(sent_at, cluster.config.max_stream_duration);

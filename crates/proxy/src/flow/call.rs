@@ -3,13 +3,14 @@
 use super::filters::{self, Leftovers};
 use super::forward;
 use super::load;
+use super::on_demand;
 use super::respond::{self, Responder};
 use super::watch::Watch;
 use crate::clock;
 use crate::http::body::Replay;
 use crate::http::h1::Framing;
 use crate::state::groups::Groups;
-use crate::state::{HttpService, Worker};
+use crate::state::{HttpService, Tables, Worker};
 use engine::format::Context;
 use engine::head::{Head, Known};
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
@@ -21,7 +22,7 @@ use model::Refusal;
 use model::format::Format;
 use model::http::UnderscoresAction;
 use model::refusal::BadRequest;
-use model::route::{Action, RequireTls, RouteTable};
+use model::route::{Action, RequireTls, Route, RouteTable};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
@@ -38,7 +39,7 @@ pub struct Call<'c> {
     pub body: Replay<'c>,
     pub framing: Framing,
     pub expects_continue: bool,
-    /// The client asked to switch protocols.
+    /// The client asked to leave HTTP, by an upgrade or with CONNECT.
     pub upgrade: bool,
     pub responder: Responder<'c>,
     pub watch: &'c mut Watch,
@@ -89,6 +90,8 @@ pub(super) enum Way {
     Ended(Ended),
     /// The upstream's redirect is followed here: the request is now another one.
     Redirected,
+    /// No route matches. What is missing may be discovered.
+    Unrouted,
 }
 
 async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
@@ -96,8 +99,12 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         call.service.stats.downstream_rq_overload_close.inc();
         return Err(Refusal::Overloaded);
     }
-    let mut table = call.service.routes.current();
+    let mut table = call.service.routes.current(call.request);
     admit(call, &table)?;
+    if matches!(call.service.routes, Tables::Scoped(_)) {
+        // The rules on requests may have changed what the scope follows from.
+        table = call.service.routes.current(call.request);
+    }
     load::note_question(call);
     let mut followed = Followed::default();
     loop {
@@ -106,16 +113,27 @@ async fn run(call: &mut Call<'_>) -> Result<Ended, Refusal> {
         }
         match pass(call, &table, &mut followed).await? {
             Way::Ended(ended) => return Ok(ended),
-            Way::Redirected => start_over(call),
+            Way::Redirected => {
+                start_over(call);
+                table = call.service.routes.current(call.request);
+            }
+            // Boxed: other requests need no room for it.
+            Way::Unrouted => match Box::pin(on_demand::table(call, &table)).await? {
+                Some(new) => table = new,
+                None => return Err(Refusal::RouteNotFound),
+            },
         }
-        table = call.service.routes.current();
     }
 }
 
 /// Routes the request and does what the route says.
 async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) -> Result<Way, Refusal> {
-    let choice = choose(call, table).ok_or(Refusal::RouteNotFound)?;
+    let Some(choice) = choose(call, table) else { return Ok(Way::Unrouted) };
     let mut levels = respond::Levels { table, choice, weighted: None };
+    if (call.upgrade || request::is_connect(call.request)) && !upgrade_allowed(call, choice.route) {
+        let denied = respond::refuse(call, Refusal::UpgradeDenied, Some(&levels));
+        return Ok(Way::Ended(denied.await));
+    }
     let picked = match &choice.route.action {
         Action::Forward(forward) => route::pick_cluster(forward, call.request, forward::point(call, forward)),
         _ => None,
@@ -247,9 +265,6 @@ fn admit(call: &mut Call<'_>, table: &RouteTable) -> Result<(), Refusal> {
     let client = request::arrive(manager, head, &arrival)?;
     call.info.remote = client.address;
     call.internal = client.internal;
-    if call.upgrade && !upgrade_allowed(call) {
-        return Err(Refusal::UpgradeDenied);
-    }
     Ok(())
 }
 
@@ -308,9 +323,11 @@ fn host_port(call: &mut Call<'_>) {
     }
     let authority = call.request.authority();
     let host = route::choose::without_port(authority);
+    // The port of a CONNECT is what it is about (RFC 2817 section 5.2).
+    let any = manager.strip_any_host_port && !request::is_connect(call.request);
     let port = authority.get(host.len() + 1..).unwrap_or_default();
     let matching = call.connection.local.is_some_and(|local| local.port().to_string().as_bytes() == port);
-    let strip = !port.is_empty() && (manager.strip_any_host_port || (manager.strip_matching_host_port && matching));
+    let strip = !port.is_empty() && (any || (manager.strip_matching_host_port && matching));
     let dot = manager.strip_trailing_host_dot && host.ends_with(b".");
     let mut new = host[..host.len() - usize::from(dot)].to_vec();
     if !strip && authority.len() > host.len() {
@@ -332,9 +349,21 @@ fn client_cert_element(tls: &engine::info::TlsFacts) -> Option<String> {
     Some(element)
 }
 
-fn upgrade_allowed(call: &Call<'_>) -> bool {
-    let wanted = call.request.get_known(Known::Upgrade).unwrap_or_default().to_ascii_lowercase();
-    call.service.manager.upgrades.iter().any(|name| name.as_bytes() == wanted)
+/// The route may allow or deny what the connection manager does not.
+fn upgrade_allowed(call: &Call<'_>, route: &Route) -> bool {
+    let wanted = request::upgrade_type(call.request);
+    let of_route = match &route.action {
+        Action::Forward(forward) => forward.upgrades.iter().find(|(name, _)| name.as_bytes() == wanted),
+        _ => None,
+    };
+    let of_manager = || call.service.manager.upgrades.iter().any(|name| name.as_bytes() == wanted);
+    let allowed = of_route.map_or_else(of_manager, |(_, allowed)| *allowed);
+    let stats = &call.service.stats;
+    match allowed {
+        true => stats.downstream_cx_upgrades_total.inc(),
+        false => stats.downstream_rq_ws_on_non_ws_route.inc(),
+    }
+    allowed
 }
 
 /// A location to redirect to, when escaped slashes ask for one.
@@ -368,7 +397,9 @@ fn finish(call: &mut Call<'_>) {
     let duration = clock::since(call.started);
     let stats = &call.service.stats;
     stats.downstream_rq_time.record(duration);
-    stats.responses.note(call.info.status);
+    if !call.info.health_check {
+        stats.responses.note(call.info.status);
+    }
     stats.downstream_cx_rx_bytes_total.add(call.info.bytes_received);
     stats.downstream_cx_tx_bytes_total.add(call.info.bytes_sent);
     call.info.duration = Some(duration);

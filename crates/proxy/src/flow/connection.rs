@@ -22,10 +22,22 @@ use tokio::io::AsyncReadExt;
 /// Handshakes that take longer are given up, unless the filter chain says otherwise.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Serves one connection to its end.
-pub async fn serve(worker: Rc<Worker>, listener: Rc<ListenerService>, mut socket: Socket) {
+/// Where the connection was going before it was redirected to `listener`, if that cares.
+pub fn original(listener: &ListenerService, socket: &Socket) -> Option<SocketAddr> {
+    let config = &listener.config;
+    let stream = socket.as_tcp().filter(|_| config.original_dst)?;
+    listen::original_destination(stream, config.socket.transparent)
+}
+
+/// Serves one connection to its end. `original`: where it was going before it was redirected.
+pub async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<ListenerService>,
+    mut socket: Socket,
+    original: Option<SocketAddr>,
+) {
     let stats = &listener.stats;
-    let mut addresses = addresses(&listener, &socket);
+    let mut addresses = addresses(&socket, original);
     let hello = match Box::pin(inspected(&listener, &mut socket)).await {
         None => return,
         Some(Seen { hello, origin }) => {
@@ -105,10 +117,9 @@ impl Addresses {
     }
 }
 
-fn addresses(listener: &ListenerService, socket: &Socket) -> Addresses {
+fn addresses(socket: &Socket, original: Option<SocketAddr>) -> Addresses {
     let Some(stream) = socket.as_tcp() else { return Addresses::default() };
     let peer = stream.peer_addr().ok().map(listen::canonical);
-    let original = listener.config.original_dst.then(|| listen::original_destination(stream)).flatten();
     let local = original.or_else(|| stream.local_addr().ok().map(listen::canonical));
     Addresses { peer, remote: peer, local, original }
 }

@@ -1,12 +1,16 @@
 //! The HTTP filters before the router: what they do to a request, and what they leave to be done to its response.
 
 use super::call::{Call, Ended, render};
+use super::checked::{self, Check};
 use super::limits::{self, Counted};
+use super::on_demand;
 use super::respond::{self, Levels};
+use crate::http::h1::Framing;
 use crate::state::filters::{ActiveFault, FilterState};
 use engine::edits;
 use engine::filter::cors::{self, Fields, Verdict};
 use engine::filter::fault::{self, Abort};
+use engine::filter::grpc_web::{self, Web};
 use engine::filter::query;
 use engine::format::{self, Context};
 use model::Refusal;
@@ -25,6 +29,10 @@ pub struct Leftovers {
     pub own_answer: Vec<(AddHeader, Vec<u8>)>,
     pub retry_after: Option<Duration>,
     pub counted: Counted,
+    /// The request came as gRPC-Web.
+    pub web: Option<Web>,
+    /// The request is a health check.
+    pub check: Option<Check>,
     faults: Vec<ActiveFault>,
     /// A peer's proxy asked for the load.
     pub tell_load: bool,
@@ -64,6 +72,17 @@ pub async fn run(call: &mut Call<'_>, levels: &Levels<'_>, cluster: &str) -> Res
             }
             (FilterKind::LocalRateLimit(_), Some(RouteFilter::LocalRateLimit(limit)))
             | (FilterKind::LocalRateLimit(limit), _) => limits::rate(call, limit)?,
+            (FilterKind::OnDemand(_), Some(RouteFilter::OnDemand(clusters))) | (FilterKind::OnDemand(clusters), _) => {
+                if let Some(wanted) = clusters {
+                    Box::pin(on_demand::cluster(call, wanted, cluster)).await?;
+                }
+            }
+            (FilterKind::GrpcWeb, _) => from_web(call),
+            (FilterKind::HealthCheck(config), _) => {
+                if let Some(ended) = checked::run(call, index, config, levels).await? {
+                    return Ok(Some(ended));
+                }
+            }
             (FilterKind::AdmissionControl(config), _) => limits::admission(call, index, config)?,
             (FilterKind::AdaptiveConcurrency(config), _) => limits::concurrency(call, index, config)?,
         }
@@ -121,7 +140,14 @@ fn mutate_request(call: &mut Call<'_>, mutations: &HeaderMutation) {
 pub(super) fn mutate_response(call: &mut Call<'_>, levels: &Levels<'_>) {
     let manager = call.service.manager.clone();
     for filter in manager.filters.iter().rev() {
-        let FilterKind::HeaderMutation(base) = &filter.kind else { continue };
+        let base = match &filter.kind {
+            FilterKind::HeaderMutation(base) => base,
+            FilterKind::HealthCheck(_) => {
+                checked::tell(&mut call.leftovers, call.response, call.worker.failed());
+                continue;
+            }
+            _ => continue,
+        };
         let own = of_route(levels, filter);
         if matches!(own, Some(RouteFilter::Disabled)) || (filter.disabled && own.is_none()) {
             continue;
@@ -132,6 +158,18 @@ pub(super) fn mutate_response(call: &mut Call<'_>, levels: &Levels<'_>) {
                 format::render(value, &Context::new(request, info, connection).with(response), "", out);
             });
         });
+    }
+}
+
+/// gRPC-Web becomes gRPC.
+fn from_web(call: &mut Call<'_>) {
+    let Some(web) = grpc_web::request(call.request) else { return };
+    call.leftovers.web = Some(web);
+    if call.framing != Framing::None {
+        call.framing = Framing::Chunked;
+    }
+    if web.text {
+        call.body.read_base64();
     }
 }
 

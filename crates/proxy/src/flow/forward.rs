@@ -5,12 +5,14 @@ use super::call::{Call, Way, choose, render};
 use super::mirror::{self, Shadow};
 use super::relay;
 use super::respond::Levels;
+use super::switch;
 use crate::clock;
 use crate::http::h1::Framing;
-use crate::upstream::{Cluster, Host};
+use crate::upstream::{Cluster, Host, Passage};
 use engine::edits;
 use engine::format::{self, Context};
 use engine::head::Known;
+use engine::request::{is_connect, switches};
 use engine::resilience::deadline::{self, Deadlines};
 use engine::resilience::retry;
 use engine::route::follow::{self, Followed};
@@ -19,7 +21,7 @@ use engine::route::{self, Choice, rewrite};
 use model::Refusal;
 use model::balance::Metadata;
 use model::retry::RetryPolicy;
-use model::route::{Forward, InternalRedirects, Target};
+use model::route::{Connect, Forward, InternalRedirects, Target};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,6 +39,9 @@ pub(super) struct Journey<'t> {
     pub(super) deadlines: Deadlines,
     pub(super) policy: Option<Cow<'t, RetryPolicy>>,
     pub(super) hedge: bool,
+    pub(super) passage: Passage,
+    /// The request's tunnel ends here.
+    pub(super) tunnel: Option<Connect>,
     pub(super) tried: Vec<Rc<Host>>,
     /// Priorities that the next attempt leaves, and those that it will leave later (`previous_priorities`).
     pub(super) tried_priorities: Vec<u32>,
@@ -109,11 +114,9 @@ pub(super) async fn forward<'t>(
     let name = cluster.ok_or(not_found)?;
     let cluster = call.worker.cluster(&name).ok_or(not_found)?;
     call.info.cluster = Some(cluster.name.clone());
-    if !upgrade_allowed(call, forward) {
-        return Err(Refusal::UpgradeDenied);
-    }
+    let passage = passage(call, forward);
     join_groups(call, levels);
-    let mut journey = plan(call, cluster, levels, forward);
+    let mut journey = plan(call, cluster, levels, forward, passage);
     let longest = journey.deadlines.stream;
     if !longest.is_zero() && clock::since(call.started) >= longest {
         // Nobody waits for the answer any more: the work is not begun.
@@ -132,8 +135,8 @@ pub(super) async fn forward<'t>(
         }
         call.groups.answered(refusal.explain().http, None);
     })?;
-    if call.response.status == 101 && call.upgrade {
-        return relay::switch_protocols(call, answered, &journey).await.map(Way::Ended);
+    if call.upgrade && switches(is_connect(call.request), call.response.status) {
+        return switch::protocols(call, answered, &journey).await.map(Way::Ended);
     }
     if let Some(policy) = &forward.internal_redirects
         && policy.statuses.contains(&call.response.status)
@@ -192,7 +195,13 @@ fn follow(call: &mut Call<'_>, levels: &Levels<'_>, policy: &InternalRedirects, 
 }
 
 /// Settles everything that does not depend on the host: deadlines, edits, copies.
-fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forward: &'t Forward) -> Journey<'t> {
+fn plan<'t>(
+    call: &mut Call<'_>,
+    cluster: Rc<Cluster>,
+    levels: &Levels<'t>,
+    forward: &'t Forward,
+    (passage, tunnel): (Passage, Option<Connect>),
+) -> Journey<'t> {
     let manager = &call.service.manager;
     let mut deadlines = deadline::deadlines(forward, call.request, manager.timeouts.max_stream_duration);
     if call.internal {
@@ -228,6 +237,8 @@ fn plan<'t>(call: &mut Call<'_>, cluster: Rc<Cluster>, levels: &Levels<'t>, forw
         deadlines,
         policy,
         hedge,
+        passage,
+        tunnel,
         tried: Vec::new(),
         tried_priorities: Vec::new(),
         noted_priorities: Vec::new(),
@@ -274,12 +285,18 @@ fn hedging(call: &mut Call<'_>, forward: &Forward) -> bool {
     hedge
 }
 
-fn upgrade_allowed(call: &Call<'_>, forward: &Forward) -> bool {
-    if !call.upgrade || forward.upgrades.is_empty() {
-        return true;
+/// What the request makes of the upstream's connection, and the tunnel's rules where one ends here.
+fn passage(call: &Call<'_>, forward: &Forward) -> (Passage, Option<Connect>) {
+    let ends = |rules: &Connect| match call.request.method() {
+        b"CONNECT" => true,
+        b"POST" => rules.allow_post,
+        _ => false,
+    };
+    match forward.connect.filter(ends) {
+        Some(rules) => (Passage::Raw, Some(rules)),
+        None if call.upgrade => (Passage::Switch, None),
+        None => (Passage::Messages, None),
     }
-    let wanted = call.request.get_known(Known::Upgrade).unwrap_or_default().to_ascii_lowercase();
-    forward.upgrades.iter().find(|(name, _)| name.as_bytes() == wanted).is_none_or(|(_, allowed)| *allowed)
 }
 
 /// Header edits and rewrites of the route, once per request.

@@ -17,7 +17,7 @@ use model::refusal::BadRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time a client that sent an invalid request has to read the answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ struct Connection<'c> {
     watch: Watch,
     limits: Limits,
     membership: Membership,
+    /// It takes no more requests then (`max_connection_duration`).
+    until: Option<Instant>,
 }
 
 pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &ConnectionFacts, io: Io) {
@@ -51,6 +53,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         watch: Watch::default(),
         limits: Limits { head: manager.max_head_bytes, fields: manager.max_headers },
         membership: service.drain.join(),
+        until: longest(worker, service).map(|longest| clock::now() + longest),
     };
     let mut served: u32 = 0;
     loop {
@@ -65,7 +68,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
         };
         served += 1;
         let last = manager.timeouts.max_requests_per_connection;
-        let keep_alive = received.keep_alive && (last == 0 || served < last);
+        let keep_alive = received.keep_alive && (last == 0 || served < last) && !connection.is_old();
         // Boxed: an idle connection would otherwise carry the room for a request around.
         if Box::pin(connection.serve_one(&received, keep_alive)).await == Ended::Close {
             connection.close().await;
@@ -75,11 +78,24 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Conne
     let _ = poll_fn(|cx| connection.writer.io().poll_shutdown(cx)).await;
 }
 
+/// How long a connection may take requests, if not for ever.
+fn longest(worker: &Worker, service: &HttpService) -> Option<Duration> {
+    let timeouts = &service.manager.timeouts;
+    let more = timeouts.connection_duration_jitter / 100.0 * worker.random_unit();
+    Some(timeouts.max_connection_duration)
+        .filter(|longest| !longest.is_zero())
+        .map(|longest| longest.mul_f64(1.0 + more))
+}
+
 impl Connection<'_> {
     /// The next request head; `None` when the connection is over: closed, idle too long, or draining.
     async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
         let timeouts = self.service.manager.timeouts;
         self.watch.set_idle(timeouts.idle, clock::now());
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(clock::now());
+            self.watch.set_duration(clock::now(), left.max(Duration::from_millis(1)));
+        }
         let Connection { reader, request, response, watch, limits, membership, .. } = self;
         let mut begun = false;
         let read = poll_fn(|cx: &mut Context<'_>| {
@@ -109,17 +125,26 @@ impl Connection<'_> {
             Some(HeadRead::Head(received)) => Ok(Some(received)),
             Some(HeadRead::Closed | HeadRead::CutOff) => Ok(None),
             None => {
-                self.service.stats.downstream_cx_idle_timeout.inc();
+                let stats = &self.service.stats;
+                match self.is_old() {
+                    true => stats.downstream_cx_max_duration_reached.inc(),
+                    false => stats.downstream_cx_idle_timeout.inc(),
+                }
                 Ok(None)
             }
         }
+    }
+
+    fn is_old(&self) -> bool {
+        self.until.is_some_and(|until| clock::now() >= until)
     }
 
     async fn serve_one(&mut self, received: &Received, keep_alive: bool) -> Ended {
         self.service.stats.downstream_rq_http1_total.inc();
         self.watch.clear();
         let started = clock::now();
-        let upgrade = received.framing == Framing::None && request::is_upgrade(&self.request);
+        let leaves = request::is_upgrade(&self.request) || request::is_connect(&self.request);
+        let upgrade = received.framing == Framing::None && leaves;
         let call = Call {
             worker: self.worker,
             service: self.service,

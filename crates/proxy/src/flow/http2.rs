@@ -5,12 +5,13 @@ use super::respond::Responder;
 use super::watch::Watch;
 use crate::clock;
 use crate::http::body::{Replay, Source};
+use crate::http::h1::Framing;
 use crate::http::h2::{self, Accepted, H2Source};
 use crate::http::heads;
 use crate::io::Io;
 use crate::state::{HttpService, Worker};
-use engine::Head;
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
+use engine::{Head, request};
 use model::Refusal;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -30,6 +31,7 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
             connection_window: options.initial_connection_window,
             max_streams: options.max_concurrent_streams,
             limits: h2::Limits { bytes: manager.max_head_bytes, fields: manager.max_headers },
+            extended_connect: options.allow_connect,
         },
     );
     let link = connection.link().clone();
@@ -97,6 +99,10 @@ async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc
     let mut response = Head::default();
     let mut watch = Watch::default();
     let mut source = H2Source::new(stream.clone());
+    let leaves = request::is_upgrade(&head) || request::is_connect(&head);
+    if leaves {
+        source.hold();
+    }
     let mut call = Call {
         worker,
         service,
@@ -105,9 +111,9 @@ async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc
         response: &mut response,
         trailers: None,
         body: Replay::new(Source::H2(&mut source), 0),
-        framing,
+        framing: if leaves { Framing::None } else { framing },
         expects_continue: false,
-        upgrade: false,
+        upgrade: leaves,
         responder: Responder::H2 { stream, sink: None },
         watch: &mut watch,
         internal: false,

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::http::body::{Input, Replay, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::upstream::exchange::{self, Exchange, Wish};
-use crate::upstream::{Cluster, Host};
+use crate::upstream::{Cluster, Host, Passage};
 use engine::Head;
 use engine::format::Context;
 use engine::info::Protocol;
@@ -125,10 +125,16 @@ async fn run(
     framing: Framing,
     body: &mut Kept,
 ) -> Option<u16> {
-    let wish =
-        Wish { downstream, upgrade: false, authority: head.authority(), fresh: false, priority: 0, origin: None };
+    let wish = Wish {
+        downstream,
+        passage: Passage::Messages,
+        authority: head.authority(),
+        fresh: false,
+        priority: 0,
+        origin: None,
+    };
     let acquired = exchange::acquire(cluster, host, &wish).await.ok()?;
-    let mut exchange = Exchange::start(acquired, head, framing, false).ok()?;
+    let mut exchange = Exchange::start(acquired, head, framing, Passage::Messages).ok()?;
     let mut upload = Transfer::default();
     let mut response = Head::default();
     let sent = poll_fn(|cx| upload.poll(cx, body, &mut exchange.sink())).await.is_ok();

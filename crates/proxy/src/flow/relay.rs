@@ -9,8 +9,9 @@ use crate::clock;
 use crate::http::body::{CopyError, Source, Transfer};
 use crate::http::h1::{Framing, reader::BodyError};
 use crate::http::pace::{Pace, Paced};
-use crate::tcp::tunnel;
-use crate::upstream::Exchange;
+use crate::http::web::{Wrapped, Wrapping};
+use crate::upstream::{Exchange, Passage};
+use engine::filter::grpc_web;
 use engine::head::Known;
 use engine::info::Protocol;
 use model::Refusal;
@@ -40,6 +41,17 @@ pub(super) async fn stream_back(
         cluster.stats.upstream_rq_retry_success.inc();
         call.groups.each(|stats| stats.upstream_rq_retry_success.inc());
     }
+    let mut is_call = false;
+    if let Some(web) = call.leftovers.web {
+        let over = answered.exchange.body().is_done();
+        is_call = grpc_web::is_answer(call.response, over);
+        if is_call || over {
+            web.answer(call.response);
+        } else {
+            let body = whole_body(call, &mut answered).await?;
+            web.explain(call.response, &body);
+        }
+    }
     let (framing, keep_length) = downstream_framing(call, &mut answered.exchange);
     // The time runs from the request's end: an answer that comes before has none.
     if !call.service.manager.suppress_envoy_headers && !call.upgrade && call.body.is_done() {
@@ -53,14 +65,19 @@ pub(super) async fn stream_back(
     for cookie in &journey.cookies {
         call.response.push(b"set-cookie", cookie);
     }
-    if let (true, Responder::H1 { keep_alive, .. }) = (call.upgrade, &mut call.responder) {
-        // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted.
+    let lost = call.upgrade || journey.passage == Passage::Raw;
+    if let (true, Responder::H1 { keep_alive, .. }) = (lost, &mut call.responder) {
+        // The upgrade was declined: what the client sends next cannot be told apart from the protocol it wanted. And
+        // an answer that comes before its request has ended is the last.
         *keep_alive = false;
     }
     respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
     respond::send_head(call, framing, keep_length)?;
     call.watch.set_attempt(Duration::ZERO);
     let outcome = pump_back(call, &mut answered).await;
+    if let Some(status) = told_status(call).filter(|_| is_call) {
+        call.worker.note_call(&cluster.name, call.request.path(), status);
+    }
     call.info.request_duration = Some(clock::since(call.started));
     let took = clock::since(answered.sent_at);
     cluster.stats.upstream_rq_time.record(took);
@@ -73,6 +90,39 @@ pub(super) async fn stream_back(
     outcome?;
     let reusable = complete && call.body.is_done() && matches!(call.responder, Responder::H1 { keep_alive: true, .. });
     Ok(if reusable { Ended::Reusable } else { Ended::Close })
+}
+
+/// The response's body, of which as much is kept as a message of gRPC may tell.
+async fn whole_body(call: &mut Call<'_>, answered: &mut Attempt) -> Result<Vec<u8>, Refusal> {
+    let mut kept = Vec::new();
+    let Call { watch, .. } = call;
+    let exchange = &mut answered.exchange;
+    poll_fn(|cx| {
+        let mut source = exchange.body();
+        loop {
+            match source.poll_data(cx) {
+                Poll::Ready(Ok(true)) => {
+                    let data = source.data();
+                    let count = data.len();
+                    kept.extend_from_slice(&data[..count.min(grpc_web::LONGEST_MESSAGE - kept.len())]);
+                    source.consume(count);
+                    watch.touch_answer();
+                }
+                Poll::Ready(Ok(false)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::UpstreamReset)),
+                Poll::Pending => return watch.poll(cx).map(|alarm| Err(alarm_refusal(alarm))),
+            }
+        }
+    })
+    .await?;
+    Ok(kept)
+}
+
+/// The gRPC status that the upstream told, if it did.
+fn told_status(call: &Call<'_>) -> Option<u8> {
+    let heads = [call.trailers.as_deref(), Some(&*call.response)];
+    let told = heads.into_iter().flatten().find_map(|head| head.get(b"grpc-status"))?;
+    std::str::from_utf8(told).ok()?.parse().ok()
 }
 
 /// How the client finds the end of the response body.
@@ -101,17 +151,19 @@ fn downstream_framing(call: &Call<'_>, exchange: &mut Exchange) -> (Framing, boo
 async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Refusal> {
     let mut download = Transfer::default();
     let mut pace = call.leftovers.rate.map(Pace::new);
+    let mut wrapping = call.leftovers.web.map(Wrapping::new);
     let Call { body, responder, watch, info, trailers, .. } = call;
     let Attempt { exchange, upload, uploaded, .. } = answered;
     let outcome = poll_fn(|cx| {
         let before = download.bytes;
-        let mut source = Paced { source: exchange.body(), pace: pace.as_mut() };
+        let paced = Paced { source: exchange.body(), pace: pace.as_mut() };
+        let mut source = Wrapped { source: paced, wrapping: wrapping.as_mut() };
         match download.poll(cx, &mut source, &mut responder.sink()) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(CopyError::Source(BodyError::Closed))) => {
                 return Poll::Ready(Err(Refusal::UpstreamReset));
             }
-            Poll::Ready(Err(CopyError::Source(BodyError::Malformed))) => {
+            Poll::Ready(Err(CopyError::Source(BodyError::Malformed | BodyError::NotBase64))) => {
                 return Poll::Ready(Err(Refusal::UpstreamProtocolError));
             }
             Poll::Ready(Err(CopyError::Sink)) => return Poll::Ready(Err(Refusal::DownstreamGone)),
@@ -135,35 +187,6 @@ async fn pump_back(call: &mut Call<'_>, answered: &mut Attempt) -> Result<(), Re
     .await;
     info.bytes_sent += download.bytes;
     info.bytes_received = upload.bytes;
-    *trailers = download.trailers.take();
+    *trailers = download.trailers.take().or_else(|| wrapping.and_then(|wrapping| wrapping.trailers));
     outcome
-}
-
-/// `101`: from here on bytes are passed both ways until either side closes.
-pub(super) async fn switch_protocols(
-    call: &mut Call<'_>,
-    answered: Attempt,
-    journey: &Journey<'_>,
-) -> Result<Ended, Refusal> {
-    journey.cluster.stats.responses.note(101);
-    call.service.stats.downstream_cx_upgrades_total.inc();
-    call.info.details = "via_upstream";
-    respond::finish_head(call, Some(&journey.levels), Some(&journey.levels));
-    respond::send_head(call, Framing::None, true)?;
-    let Attempt { exchange, .. } = answered;
-    let Call { body, responder, info, .. } = call;
-    let Responder::H1 { writer, .. } = responder else { return Err(Refusal::UpgradeDenied) };
-    poll_fn(|cx| writer.poll_flush(cx)).await.map_err(|_| Refusal::DownstreamGone)?;
-    let Source::H1(reader) = body.source() else { return Err(Refusal::UpgradeDenied) };
-    let mut upstream = exchange.into_tunnel().ok_or(Refusal::UpgradeDenied)?;
-    let downstream = tunnel::End { io: reader.io().clone(), early: reader.take_rest() };
-    let upstream_end = tunnel::End { io: upstream.reader.io().clone(), early: upstream.reader.take_rest() };
-    let moved = tunnel::run(downstream, upstream_end, journey_idle(journey), std::future::pending()).await;
-    info.bytes_received += moved.up;
-    info.bytes_sent += moved.down;
-    Ok(Ended::Close)
-}
-
-fn journey_idle(journey: &Journey<'_>) -> Duration {
-    journey.forward.idle_timeout.unwrap_or(Duration::from_secs(300))
 }

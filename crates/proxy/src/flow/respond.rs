@@ -93,7 +93,7 @@ impl Responder<'_> {
 /// stream.
 pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Result<(), Refusal> {
     let draining = call.service.drain.started();
-    let upgraded = call.response.status == 101;
+    let upgraded = call.upgrade && request::switches(request::is_connect(call.request), call.response.status);
     call.info.status = call.response.status;
     match &mut call.responder {
         Responder::H1 { writer, keep_alive, started } => {
@@ -118,7 +118,7 @@ pub fn send_head(call: &mut Call<'_>, framing: Framing, keep_length: bool) -> Re
             *started = true;
         }
         Responder::H2 { stream, sink } => {
-            let end = framing == Framing::None;
+            let end = framing == Framing::None && !upgraded;
             stream.answer(call.response, end).map_err(|_| Refusal::DownstreamGone)?;
             *sink = Some(H2Sink::new(stream.clone(), end));
         }
@@ -194,7 +194,7 @@ fn apply_response(
 }
 
 /// Empties a head, with room for a reply.
-fn blank(response: &mut Head) {
+pub(super) fn blank(response: &mut Head) {
     heads::lend(response);
     response.clear();
 }
@@ -262,7 +262,7 @@ fn local<'b>(call: &mut Call<'_>, levels: Option<&Levels<'_>>, local: Local<'b>)
     dress(call, status, grpc, body, form.map_or("text/plain", |form| &form.content_type))
 }
 
-/// gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`), others get the body.
+/// gRPC-Web clients are told the message in a head with the status. gRPC clients are told status and message in a head that ends the stream (`Trailers-Only`), others get the body.
 fn dress<'b>(
     call: &mut Call<'_>,
     status: u16,
@@ -271,6 +271,13 @@ fn dress<'b>(
     content_type: &str,
 ) -> Cow<'b, [u8]> {
     let response = &mut *call.response;
+    if let Some(web) = call.leftovers.web {
+        match body.is_empty() {
+            true => web.answer(response),
+            false => web.explain(response, &body),
+        }
+        return Cow::Borrowed(b"");
+    }
     if !call.request.is_grpc() {
         // What a mapper has set gives way to a form that is not plain text.
         let own = response.get(b"content-type").is_some();
@@ -316,6 +323,13 @@ pub async fn direct(call: &mut Call<'_>, direct: &DirectResponse, levels: &Level
     reply(call, &body).await
 }
 
+/// An answer of a filter that has nothing to say but its status. What it has put into `call.response` stays.
+pub async fn plain(call: &mut Call<'_>, status: u16, levels: &Levels<'_>) -> Result<Ended, Refusal> {
+    let body = local(call, Some(levels), Local { status, grpc: None, body: b"" });
+    finish_head(call, Some(levels), None);
+    reply(call, &body).await
+}
+
 /// The proxy's own answer to a request it cannot or will not forward.
 pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Levels<'_>>) -> Ended {
     call.info.refusal = Some(refusal);
@@ -341,6 +355,9 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     if refusal == Refusal::UpstreamOverflow && !call.service.manager.suppress_envoy_headers {
         call.response.set(b"x-envoy-overloaded", b"true");
     }
+    if refusal == Refusal::Overloaded && call.service.manager.append_local_overload {
+        call.response.set(b"x-envoy-local-overloaded", b"true");
+    }
     for (add, value) in std::mem::take(&mut call.leftovers.own_answer) {
         edits::add_value(&add, call.response, &value);
     }
@@ -354,8 +371,7 @@ pub async fn refuse(call: &mut Call<'_>, refusal: Refusal, levels: Option<&Level
     let body = local(call, levels, own);
     proxy_status(call, refusal);
     finish_head(call, levels, None);
-    let closes = refusal.closes_connection() || call.request.method() == b"CONNECT";
-    if let (true, Responder::H1 { keep_alive, .. }) = (closes, &mut call.responder) {
+    if let (true, Responder::H1 { keep_alive, .. }) = (refusal.closes_connection(), &mut call.responder) {
         *keep_alive = false;
     }
     match reply(call, &body).await {
@@ -393,8 +409,10 @@ async fn cut(call: &mut Call<'_>) -> Ended {
 /// Sends `call.response` with a complete body.
 pub(super) async fn reply(call: &mut Call<'_>, body: &[u8]) -> Result<Ended, Refusal> {
     let to_head = call.request.method() == b"HEAD";
-    if let (false, Responder::H1 { keep_alive, .. }) = (call.body.is_read(), &mut call.responder) {
-        // A request body that nobody read makes the connection useless for another request.
+    let clean = call.body.is_read() && !request::is_connect(call.request);
+    if let (false, Responder::H1 { keep_alive, .. }) = (clean, &mut call.responder) {
+        // A request body that nobody read makes the connection useless for another request, as does a tunnel that the
+        // client may have begun already.
         *keep_alive = false;
     }
     let framing = if to_head || body.is_empty() { Framing::None } else { Framing::Length(body.len() as u64) };

@@ -2,6 +2,7 @@
 
 use super::h1;
 use super::h2::{H2Sink, H2Source};
+use super::web::Plain;
 use engine::Head;
 use std::task::{Context, Poll, ready};
 
@@ -186,6 +187,8 @@ impl Input for Source<'_> {
 /// A request body that remembers its beginning, so that it can be sent again.
 pub struct Replay<'a> {
     source: Source<'a>,
+    /// The source is base64; what stands here was read from it.
+    base64: Option<Box<Plain>>,
     kept: Vec<u8>,
     served: usize,
     /// Bytes that may be kept; zero keeps nothing.
@@ -197,12 +200,42 @@ pub struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub fn new(source: Source<'a>, limit: usize) -> Self {
-        Replay { source, kept: Vec::new(), served: 0, limit, again: limit, lost: false }
+        Replay { source, base64: None, kept: Vec::new(), served: 0, limit, again: limit, lost: false }
     }
 
     /// From now on, up to `limit` bytes are kept, and up to `again` of them for another attempt.
     pub fn keep_up_to(&mut self, limit: usize, again: usize) {
         (self.limit, self.again) = (limit, again);
+    }
+
+    /// The body is base64 and is to be read as what it stands for.
+    pub fn read_base64(&mut self) {
+        self.base64 = Some(Box::default());
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h1::reader::BodyError>> {
+        match &mut self.base64 {
+            Some(plain) => plain.poll_data(cx, &mut self.source),
+            None => self.source.poll_data(cx),
+        }
+    }
+
+    fn source_data(&self) -> &[u8] {
+        match &self.base64 {
+            Some(plain) => plain.data(),
+            None => self.source.data(),
+        }
+    }
+
+    fn consume_source(&mut self, count: usize) {
+        match &mut self.base64 {
+            Some(plain) => plain.consume(count),
+            None => self.source.consume(count),
+        }
+    }
+
+    fn source_is_done(&self) -> bool {
+        self.source.is_done() && self.base64.as_ref().is_none_or(|plain| plain.is_empty())
     }
 
     pub fn source(&mut self) -> &mut Source<'a> {
@@ -232,22 +265,22 @@ impl<'a> Replay<'a> {
 
     /// All of it has come, whether or not it went on.
     pub fn is_read(&self) -> bool {
-        self.source.is_done()
+        self.source_is_done()
     }
 
     /// The body has no data at all, or all of it was read.
     pub fn is_done(&self) -> bool {
-        self.served == self.kept.len() && self.source.is_done()
+        self.served == self.kept.len() && self.source_is_done()
     }
 }
 
 impl Input for Replay<'_> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h1::reader::BodyError>> {
-        if self.served < self.kept.len() { Poll::Ready(Ok(true)) } else { self.source.poll_data(cx) }
+        if self.served < self.kept.len() { Poll::Ready(Ok(true)) } else { self.poll_source(cx) }
     }
 
     fn data(&self) -> &[u8] {
-        if self.served < self.kept.len() { &self.kept[self.served..] } else { self.source.data() }
+        if self.served < self.kept.len() { &self.kept[self.served..] } else { self.source_data() }
     }
 
     fn consume(&mut self, count: usize) {
@@ -257,7 +290,11 @@ impl Input for Replay<'_> {
         }
         if !self.lost {
             if self.kept.len() + count <= self.limit {
-                self.kept.extend_from_slice(&self.source.data()[..count]);
+                let data = match &self.base64 {
+                    Some(plain) => plain.data(),
+                    None => self.source.data(),
+                };
+                self.kept.extend_from_slice(&data[..count]);
                 self.served = self.kept.len();
             } else {
                 self.lost = true;
@@ -265,7 +302,7 @@ impl Input for Replay<'_> {
                 self.served = 0;
             }
         }
-        self.source.consume(count);
+        self.consume_source(count);
     }
 
     fn take_trailers(&mut self) -> Option<Box<Head>> {

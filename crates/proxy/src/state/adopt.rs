@@ -1,8 +1,10 @@
 //! Takes over a new snapshot: what did not change stays, with its connections and counters.
 
+use super::demand::Asking;
 use super::drain::Drain;
 use super::filters::FilterState;
 use super::guard::{GuardService, Guards};
+use super::scopes::{ScopedTables, Scopes, Tables};
 use super::service::{ChainService, HttpService, ListenerService, Routes, ServiceKind, TcpService};
 use super::worker::{Slot, Worker};
 use crate::telemetry::AccessLogger;
@@ -12,10 +14,12 @@ use crate::tls::prepare::Transports;
 use model::Snapshot;
 use model::access_log::AccessLog;
 use model::cluster::Discovery;
+use model::demand::Source;
 use model::endpoint::Assignment;
 use model::health::{HealthTable, Report};
 use model::http::{HttpManager, RouteSource};
 use model::listener::{FilterChain, Listener, NetworkFilter};
+use model::scope::{ScopeSource, ScopedRoutes};
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +35,8 @@ pub struct Update {
     pub reports: Option<mpsc::UnboundedSender<Report>>,
     /// What workers share of network filters.
     pub guards: Arc<Guards>,
+    /// Where to ask for what is missing.
+    pub asking: Option<Asking>,
 }
 
 /// A listener that needs sockets, or lost them.
@@ -48,10 +54,20 @@ impl Worker {
         for (name, table) in &update.snapshot.routes {
             self.routes_named(name, table);
         }
-        self.adopt_listeners(update)
+        for (source, list) in &update.snapshot.scopes {
+            self.scopes_from(source).adopt(self, list, &update.snapshot);
+        }
+        self.demands.set_asking(update.asking.clone());
+        let changes = self.adopt_listeners(update);
+        self.demands.look_again();
+        changes
     }
 
-    fn routes_named(&self, name: &Arc<str>, table: &Arc<model::route::RouteTable>) -> Rc<Routes> {
+    fn scopes_from(&self, source: &Source) -> Rc<Scopes> {
+        self.scopes.borrow_mut().entry(source.clone()).or_default().clone()
+    }
+
+    pub(super) fn routes_named(&self, name: &Arc<str>, table: &Arc<model::route::RouteTable>) -> Rc<Routes> {
         let mut routes = self.routes.borrow_mut();
         match routes.get(name) {
             Some(known) => {
@@ -152,11 +168,12 @@ impl Worker {
 
     fn http(&self, manager: &Arc<HttpManager>, update: &Update, drain: &Rc<Drain>) -> HttpService {
         let routes = match &manager.routes {
-            RouteSource::Inline(table) => Rc::new(Routes::new(table.clone())),
+            RouteSource::Inline(table) => Tables::One(Rc::new(Routes::new(table.clone()))),
             RouteSource::Rds(name) => {
                 let table = update.snapshot.routes.get(name).cloned().unwrap_or_default();
-                self.routes_named(name, &table)
+                Tables::One(self.routes_named(name, &table))
             }
+            RouteSource::Scoped(config) => Tables::Scoped(ScopedTables::new(config, self.scopes(config, update))),
         };
         HttpService {
             sheds: true,
@@ -166,6 +183,17 @@ impl Worker {
             stats: self.registry.add(Owner::Http(manager.stat_prefix.as_ref().into())),
             logs: self.loggers(&manager.access_logs),
             drain: drain.clone(),
+        }
+    }
+
+    fn scopes(&self, config: &ScopedRoutes, update: &Update) -> Rc<Scopes> {
+        match &config.scopes {
+            ScopeSource::Srds(source) => self.scopes_from(source),
+            ScopeSource::Inline(list) => {
+                let scopes: Rc<Scopes> = Rc::default();
+                scopes.adopt(self, list, &update.snapshot);
+                scopes
+            }
         }
     }
 
@@ -183,9 +211,7 @@ impl Worker {
 }
 
 fn same_sockets(new: &Listener, old: &Listener) -> bool {
-    new.address == old.address
-        && new.additional_addresses == old.additional_addresses
-        && new.reuse_port == old.reuse_port
+    new.address == old.address && new.additional_addresses == old.additional_addresses && new.socket == old.socket
 }
 
 fn transport(update: &Update, listener: &Listener, chain: usize) -> ServerTransport {

@@ -42,6 +42,13 @@ impl Worker {
         Some(cluster)
     }
 
+    /// Whether there is one of this name, in use or not, able to serve or not.
+    pub fn has_cluster(&self, name: &str) -> bool {
+        let source = self.clusters.source.borrow();
+        self.clusters.used.borrow().contains_key(name)
+            || source.as_ref().is_some_and(|source| source.snapshot.clusters.contains_key(name))
+    }
+
     /// Takes over the clusters of `update`: those in use that did not change stay.
     pub(super) fn adopt_clusters(&self, update: &Update) {
         *self.clusters.source.borrow_mut() = Some(update.clone());

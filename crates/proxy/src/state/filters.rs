@@ -15,6 +15,17 @@ pub enum FilterState {
     Faults(Rc<Cell<u32>>),
     Admission(Rc<RefCell<History>>),
     Concurrency(Rc<RefCell<Controller>>),
+    /// What the upstream last said of its health.
+    Said(Rc<Cell<Option<Said>>>),
+}
+
+/// A health check's answer that may be repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    pub status: u16,
+    pub degraded: bool,
+    /// On the process's clock.
+    pub until: Duration,
 }
 
 impl FilterState {
@@ -25,10 +36,13 @@ impl FilterState {
             FilterKind::AdaptiveConcurrency(config) => {
                 FilterState::Concurrency(Rc::new(RefCell::new(Controller::new(config, uptime()))))
             }
+            FilterKind::HealthCheck(_) => FilterState::Said(Rc::default()),
             FilterKind::Cors
+            | FilterKind::GrpcWeb
             | FilterKind::HeaderMutation(_)
             | FilterKind::Buffer(_)
-            | FilterKind::LocalRateLimit(_) => FilterState::None,
+            | FilterKind::LocalRateLimit(_)
+            | FilterKind::OnDemand(_) => FilterState::None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::drain::Drain;
 use super::filters::FilterState;
 use super::guard::GuardService;
+use super::scopes::Tables;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::{AccessLogger, HttpStats, ListenerStats};
 use crate::tls::ServerTransport;
@@ -39,7 +40,7 @@ pub struct HttpService {
     /// Overload is answered by turning requests away.
     pub sheds: bool,
     pub manager: Arc<HttpManager>,
-    pub routes: Rc<Routes>,
+    pub routes: Tables,
     /// What the manager's filters remember, in their order.
     pub filters: Vec<FilterState>,
     pub stats: Arc<HttpStats>,

@@ -1,7 +1,9 @@
 //! One worker's state.
 
 use super::clusters::Clusters;
-use super::groups::GroupNames;
+use super::demand::Demands;
+use super::groups::{CallNames, GroupNames};
+use super::scopes::Scopes;
 use super::service::{ListenerService, Routes};
 use super::shed::Shed;
 use crate::telemetry::Registry;
@@ -11,9 +13,12 @@ use engine::balance::zones::Peers;
 use engine::format::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
+use model::demand::Source;
+use model::listener::Listener;
 use model::snapshot::OwnZone;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,11 +34,15 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     pub(super) clusters: Clusters,
     pub(super) routes: Names<Rc<Routes>>,
+    pub(super) scopes: RefCell<HashMap<Source, Rc<Scopes>>>,
+    /// What requests wait for.
+    pub demands: Demands,
     pub(super) listeners: RefCell<HashMap<Arc<str>, Rc<Slot>>>,
     /// Listener versions that were replaced or removed and still have connections.
     pub(super) leaving: RefCell<Vec<Rc<ListenerService>>>,
     outputs: RefCell<Vec<Rc<Output>>>,
     pub(super) groups: GroupNames,
+    pub(super) calls: CallNames,
     random: RefCell<fastrand::Rng>,
     pub shed: RefCell<Shed>,
     /// Told when `shed` changes.
@@ -42,6 +51,9 @@ pub struct Worker {
     pub(super) zone: RefCell<Option<Arc<OwnZone>>>,
     date: RefCell<(u64, String)>,
 }
+
+const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// A listener's place: its accepting tasks take the version that is current when a connection arrives.
 pub struct Slot {
@@ -56,10 +68,13 @@ impl Worker {
             registry,
             clusters: Clusters::default(),
             routes: RefCell::default(),
+            scopes: RefCell::default(),
+            demands: Demands::default(),
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             outputs: RefCell::default(),
             groups: GroupNames::default(),
+            calls: CallNames::default(),
             random: RefCell::new(fastrand::Rng::new()),
             shed: RefCell::default(),
             shed_changed: Notify::new(),
@@ -99,6 +114,24 @@ impl Worker {
     /// Uniform in `[0, 1)`.
     pub fn random_unit(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// The listener of `address`, else that of its port on any address.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<Rc<ListenerService>> {
+        let any = SocketAddr::new(if address.is_ipv4() { ANY_V4 } else { ANY_V6 }, address.port());
+        let listeners = self.listeners.borrow();
+        let services = || listeners.values().map(|slot| slot.current.borrow());
+        let listens = |config: &Listener, wanted: SocketAddr| {
+            let mut all = std::iter::once(&config.address).chain(&config.additional_addresses);
+            all.any(|address| address.tcp() == Some(wanted))
+        };
+        let found = [address, any].into_iter().find_map(|wanted| services().find(|one| listens(&one.config, wanted)));
+        found.map(|service| service.clone())
+    }
+
+    /// The administrator wants this process to be taken for unwell.
+    pub fn failed(&self) -> bool {
+        self.registry.unwell.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Whether to turn away one of which `share` is to be.
@@ -193,6 +226,7 @@ impl Worker {
     /// Housekeeping: idle connections close, drained listeners are forgotten.
     pub fn tick(&self, now: Instant) {
         self.clusters.each(|cluster| cluster.tick(now));
+        self.demands.tick();
         self.tell_peers();
         self.leaving.borrow_mut().retain(|listener| listener.drain.members() > 0);
     }

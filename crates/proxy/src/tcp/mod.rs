@@ -2,4 +2,5 @@
 
 pub mod proxy;
 mod splice;
+pub mod through;
 pub mod tunnel;

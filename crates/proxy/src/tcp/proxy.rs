@@ -1,16 +1,19 @@
 //! The TCP proxy filter (`tcp_proxy.v3.TcpProxy`).
 
-use super::tunnel::{self, End, Ending};
+use super::through::{self, Upstream};
+use super::tunnel::{self, End, Ending, Patience};
 use crate::io::{Io, SharedIo};
 use crate::state::{TcpService, Worker};
-use crate::upstream::{Bound, Cluster, Host, Want, connect, exchange};
+use crate::upstream::connect::{self, ConnectError};
+use crate::upstream::{Bound, Cluster, Host, Want, exchange};
 use engine::Head;
 use engine::format::Context;
 use engine::info::{ConnectionFacts, StreamInfo};
 use engine::resilience::outlier::Sign;
 use engine::route::hash;
 use model::Refusal;
-use model::listener::{TcpProxy, TcpTarget};
+use model::demand::Demand;
+use model::listener::{TcpCluster, TcpProxy, TcpTarget};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -44,19 +47,22 @@ async fn relay(
     io: Io,
     info: &mut StreamInfo,
 ) -> Result<(), Refusal> {
-    let name = target(worker, &service.config.target);
-    let Some(cluster) = worker.cluster(name) else {
+    let target = target(worker, &service.config.target);
+    let there = || worker.has_cluster(&target.name);
+    if let Some(wanted) = service.config.on_demand.as_ref().filter(|_| !there()) {
+        let waiting = worker.demands.ask(Demand::cluster(target.name.clone()), &wanted.source);
+        // Too late is as good as never: the cluster is not there.
+        let _ = tokio::time::timeout(wanted.timeout, waiting.until(there)).await;
+    }
+    let Some(cluster) = worker.cluster(&target.name) else {
         service.stats.downstream_cx_no_route.inc();
         return Err(Refusal::ClusterNotFound(503));
     };
     info.cluster = Some(cluster.name.clone());
     let ends = longest(worker, service);
-    let (host, connected) = connect_somewhere(&cluster, &service.config, facts, info).await?;
+    let (host, mut upstream) = connect_somewhere(&cluster, target, &service.config, facts, info).await?;
     host.active.set(host.active.get() + 1);
-    info.upstream_local = connected.local;
-    let downstream = End { io: SharedIo::new(io), early: Vec::new() };
-    let upstream = End { io: SharedIo::new(connected.io), early: Vec::new() };
-    let (from, to) = (downstream.io.clone(), upstream.io.clone());
+    let mut downstream = End { io: SharedIo::new(io), early: Vec::new() };
     let stop = async {
         tokio::select! {
             () = ends => true,
@@ -66,7 +72,8 @@ async fn relay(
     };
     let old = Cell::new(false);
     let stop = async { old.set(stop.await) };
-    let moved = tunnel::run(downstream, upstream, service.config.idle_timeout, stop).await;
+    let idle = service.config.idle_timeout;
+    let moved = tunnel::run(&mut downstream, &mut upstream, Patience { idle, half: idle }, stop).await;
     host.active.set(host.active.get().saturating_sub(1));
     info.bytes_received = moved.up;
     info.bytes_sent = moved.down;
@@ -85,11 +92,11 @@ async fn relay(
         Ending::Stopped => Ok(()),
         // A reset travels on as one.
         Ending::DownstreamBroke => {
-            to.reset_on_close();
+            upstream.io.reset_on_close();
             Ok(())
         }
         Ending::UpstreamBroke => {
-            from.reset_on_close();
+            downstream.io.reset_on_close();
             Err(Refusal::UpstreamStreamReset)
         }
     }
@@ -107,18 +114,18 @@ fn longest(worker: &Worker, service: &TcpService) -> impl Future<Output = ()> {
     }
 }
 
-fn target<'t>(worker: &Worker, target: &'t TcpTarget) -> &'t str {
+fn target<'t>(worker: &Worker, target: &'t TcpTarget) -> &'t TcpCluster {
     match target {
-        TcpTarget::Cluster(name) => name,
+        TcpTarget::Cluster(cluster) => cluster,
         TcpTarget::Weighted { clusters, total } => {
             let mut point = worker.random() % (*total).max(1);
-            for (name, weight) in clusters {
-                if point < u64::from(*weight) {
-                    return name;
-                }
-                point -= u64::from(*weight);
-            }
-            clusters.last().map_or("", |(name, _)| name)
+            let chosen = clusters.iter().find(|(_, weight)| {
+                let chosen = point < u64::from(*weight);
+                point = point.saturating_sub(u64::from(*weight));
+                chosen
+            });
+            // The point lies below the sum of the weights, so one is found.
+            &chosen.unwrap_or(&clusters[0]).0
         }
     }
 }
@@ -126,10 +133,11 @@ fn target<'t>(worker: &Worker, target: &'t TcpTarget) -> &'t str {
 /// Tries hosts until one accepts, at most `max_connect_attempts`.
 async fn connect_somewhere(
     cluster: &Rc<Cluster>,
+    target: &TcpCluster,
     config: &TcpProxy,
     facts: &ConnectionFacts,
     info: &mut StreamInfo,
-) -> Result<(Rc<Host>, connect::Connected), Refusal> {
+) -> Result<(Rc<Host>, End<Upstream>), Refusal> {
     let mut tried: Vec<Rc<Host>> = Vec::new();
     let mut last = Refusal::NoHealthyUpstream;
     let hash = info.remote.filter(|_| config.hash_source_ip).map(|remote| hash::source_ip(remote.ip()));
@@ -140,15 +148,19 @@ async fn connect_somewhere(
         }
         let bound = Bound { original: facts.original, request: None };
         let unwanted = |host: &Rc<Host>| tried.iter().any(|other| Rc::ptr_eq(other, host));
-        let (host, _) = cluster.choose(Want { hash, attempts: 2, ..Want::default() }, bound, unwanted)?;
+        let (host, _) = cluster.choose(
+            Want { hash, subset: &target.subset, attempts: 2, tried_priorities: None },
+            bound,
+            unwanted,
+        )?;
         info.attempts += 1;
         info.upstream_host = Some(host.name.clone());
-        exchange::limits(cluster, &host, 0).map_err(|error| error.refusal)?;
-        match connect::connect(cluster, &host, &[], "", exchange::origin(cluster, facts)).await {
-            Ok(connected) => {
+        match connect(cluster, &host, config, facts, info).await {
+            Ok(upstream) => {
                 cluster.note(&host, Sign::ConnectOkFinal);
-                return Ok((host, connected));
+                return Ok((host, upstream));
             }
+            Err(error) if error.refusal == Refusal::UpstreamOverflow => return Err(error.refusal),
             Err(error) => {
                 cluster.note(&host, Sign::LocalOrigin);
                 info.transport_failure = Some(error.reason);
@@ -159,4 +171,21 @@ async fn connect_somewhere(
     }
     info.attempts_exhausted = true;
     Err(last)
+}
+
+/// Straight to `host`, or by way of it.
+async fn connect(
+    cluster: &Rc<Cluster>,
+    host: &Rc<Host>,
+    config: &TcpProxy,
+    facts: &ConnectionFacts,
+    info: &mut StreamInfo,
+) -> Result<End<Upstream>, ConnectError> {
+    if let Some(tunneling) = &config.tunneling {
+        return through::open(cluster, host, tunneling, (facts, info), config.idle_timeout).await;
+    }
+    exchange::limits(cluster, host, 0)?;
+    let connected = connect::connect(cluster, host, &[], "", exchange::origin(cluster, facts)).await?;
+    info.upstream_local = connected.local;
+    Ok(Upstream::plain(connected))
 }

@@ -2,6 +2,7 @@
 
 use super::metrics::{Counter, Distribution, Gauge, Histogram};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// Declares a group of metrics and how to visit them by name.
@@ -46,13 +47,14 @@ group! {
     /// `http.<stat_prefix>.`
     HttpStats {
         counters: downstream_cx_total, downstream_cx_destroy, downstream_cx_http1_total, downstream_cx_http2_total,
-            downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_cx_idle_timeout, downstream_cx_protocol_error,
+            downstream_cx_ssl_total, downstream_cx_upgrades_total, downstream_rq_ws_on_non_ws_route, downstream_cx_idle_timeout,
+            downstream_cx_max_duration_reached, downstream_cx_protocol_error,
             downstream_cx_drain_close, downstream_cx_overload_disable_keepalive, downstream_rq_overload_close,
             downstream_cx_rx_bytes_total, downstream_cx_tx_bytes_total, downstream_rq_total, downstream_rq_http1_total,
             downstream_rq_http2_total, downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_timeout,
             downstream_rq_idle_timeout, downstream_rq_too_large, fault_delays_injected, fault_aborts_injected, fault_response_rl_injected, fault_faults_overflow,
             local_rate_limited, admission_control_rq_rejected, adaptive_concurrency_rq_blocked, no_route, no_cluster, rq_direct_response, rq_redirect, rq_total;
-        gauges: downstream_cx_active, downstream_rq_active;
+        gauges: downstream_cx_active, downstream_cx_upgrades_active, downstream_rq_active;
         histograms: downstream_rq_time
     }
 }
@@ -144,6 +146,42 @@ group! {
     }
 }
 
+/// `cluster.<name>.grpc-web.<service>.<method>.`
+#[derive(Debug, Default)]
+pub struct CallStats {
+    total: Counter,
+    success: Counter,
+    failure: Counter,
+    /// By gRPC status.
+    statuses: [Counter; 17],
+}
+
+impl CallStats {
+    /// A call ended with `status`.
+    pub fn note(&self, status: u8) {
+        self.total.inc();
+        if status == 0 {
+            self.success.inc()
+        } else {
+            self.failure.inc()
+        }
+        if let Some(counter) = self.statuses.get(usize::from(status)) {
+            counter.inc();
+        }
+    }
+}
+
+impl Group for CallStats {
+    fn visit(&self, each: &mut dyn FnMut(&str, Reading<'_>)) {
+        let numbers = self.statuses.iter().enumerate().map(|(status, counter)| (status.to_string(), counter));
+        let named = [("total", &self.total), ("success", &self.success), ("failure", &self.failure)];
+        let all = named.into_iter().map(|(name, counter)| (name.to_string(), counter)).chain(numbers);
+        for (name, counter) in all.filter(|(_, counter)| counter.get() > 0) {
+            each(&name, Reading::Counter(counter.get()));
+        }
+    }
+}
+
 /// Responses by class and code. The codes of a class take memory with its first response.
 #[derive(Debug, Default)]
 pub struct Responses {
@@ -188,6 +226,11 @@ pub enum Owner {
         kind: &'static str,
         name: Arc<str>,
     },
+    /// A method of a service behind a cluster, called by gRPC-Web.
+    Call {
+        cluster: Arc<str>,
+        method: Arc<str>,
+    },
     /// A network filter of this kind, with its prefix.
     Guard(&'static str, Arc<str>),
 }
@@ -196,6 +239,8 @@ pub enum Owner {
 #[derive(Default)]
 pub struct Registry {
     groups: Mutex<BTreeMap<Owner, Vec<Slot>>>,
+    /// The administrator wants this process to be taken for unwell (`/healthcheck/fail`).
+    pub unwell: AtomicBool,
 }
 
 struct Slot {
@@ -301,6 +346,7 @@ impl Owner {
             Owner::Tcp(owner) => ("tcp", owner.to_string()),
             Owner::Guard(kind, owner) => (*kind, owner.to_string()),
             Owner::Cluster(owner) => ("cluster", owner.to_string()),
+            Owner::Call { cluster, method } => ("cluster", format!("{cluster}.grpc-web.{method}")),
             Owner::Group { host, kind, name } => ("vhost", format!("{host}.{kind}.{name}")),
         };
         let name = match (self, name) {

@@ -123,11 +123,17 @@ async fn open(
 /// When a connection made now takes no more requests.
 fn ends(cluster: &Cluster) -> Option<Instant> {
     let longest = cluster.config.connections.max_duration;
-    (!longest.is_zero()).then(|| Instant::now() + longest)
+    let more = cluster.config.connections.duration_jitter / 100.0;
+    (!longest.is_zero()).then(|| Instant::now() + longest.mul_f64(1.0 + more * cluster.random_unit()))
 }
 
 pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
     cluster.stats.upstream_cx_http1_total.inc();
+    bytes(cluster, connected)
+}
+
+/// For bytes without a protocol.
+pub fn bytes(cluster: &Cluster, connected: Connected) -> H1Connection {
     let io = SharedIo::new(connected.io);
     H1Connection {
         reader: h1::Reader::new(io.clone()),
@@ -154,6 +160,7 @@ pub fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Rc<H2C
             connection_window: options.initial_connection_window,
             max_streams: options.max_concurrent_streams,
             limits: HEADS,
+            extended_connect: false,
         },
     );
     let pooled = Rc::new(H2Connection {

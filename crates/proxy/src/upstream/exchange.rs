@@ -2,15 +2,18 @@
 
 use super::cluster::Cluster;
 use super::connect::{self, ConnectError};
-use super::host::{H1Connection, H2Connection, Host, Turn};
+use super::host::{H1Connection, H2Connection, Host, Passage, Turn};
 use crate::http::body::{Sink, Source};
-use crate::http::h1::{Framing, Limits, encode, reader::HeadRead};
+use crate::http::h1::{AnswerTo, Framing, Limits, encode, reader::HeadRead};
 use crate::http::h2::{Broken, H2Sink, H2Source, Handle, NotSent, Reason};
+use crate::http::heads;
 use engine::head::Head;
 use engine::info::{ConnectionFacts, Protocol};
-use engine::proxy_protocol::Origin;
+use engine::proxy_protocol::{self, Origin};
+use engine::request;
 use model::Refusal;
 use model::cluster::UpstreamProtocol;
+use model::listener::ProxyVersion;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -28,8 +31,8 @@ pub enum Acquired {
 #[derive(Clone, Copy)]
 pub struct Wish<'a> {
     pub downstream: Protocol,
-    /// An HTTP/1.1 upgrade: only HTTP/1 carries it.
-    pub upgrade: bool,
+    /// Only HTTP/1 carries an upgrade.
+    pub passage: Passage,
     /// For SNI by host.
     pub authority: &'a [u8],
     /// Do not take a pooled connection: one has just died under this request.
@@ -45,6 +48,11 @@ pub fn origin(cluster: &Cluster, facts: &ConnectionFacts) -> Option<Origin> {
     if !cluster.speaks_for_clients {
         return None;
     }
+    origin_of(facts)
+}
+
+/// Both ends of a downstream connection.
+pub fn origin_of(facts: &ConnectionFacts) -> Option<Origin> {
     Some(Origin { source: facts.direct_remote?, destination: facts.local? })
 }
 
@@ -54,13 +62,16 @@ fn protocols(cluster: &Cluster, wish: &Wish<'_>) -> (bool, bool) {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => wish.downstream == Protocol::Http2,
-        UpstreamProtocol::Alpn => !wish.upgrade,
+        UpstreamProtocol::Alpn => wish.passage == Passage::Messages,
     };
     (h2, cluster.config.protocol == UpstreamProtocol::Alpn)
 }
 
 /// A pooled connection to `host` that can take the request now.
 pub fn pooled(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Option<Acquired> {
+    if wish.passage == Passage::Raw {
+        return None;
+    }
     let (h2, either) = protocols(cluster, wish);
     if h2 && let Some(connection) = host.ready_h2(cluster.config.max_requests_per_connection, wish.origin) {
         return Some(Acquired::H2(connection));
@@ -77,7 +88,9 @@ pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result
     const H2: &[u8] = b"h2";
     let (h2, either) = protocols(cluster, wish);
     limits(cluster, host, wish.priority)?;
+    let raw = wish.passage == Passage::Raw;
     let offer: &[&[u8]] = match (h2, either) {
+        _ if raw => &[],
         (true, true) => &[H2, H1],
         (true, false) => &[H2],
         (false, _) => &[H1],
@@ -87,6 +100,9 @@ pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result
     let connected = connect::connect(cluster, host, offer, authority, wish.origin).await;
     cluster.connecting.set(cluster.connecting.get() - 1);
     let connected = connected?;
+    if raw {
+        return Ok(Acquired::H1 { connection: Box::new(connect::bytes(cluster, connected)), reused: false });
+    }
     let speaks_h2 = h2 && (!either || connected.io.alpn() == Some(H2));
     if speaks_h2 {
         return Ok(Acquired::H2(connect::http2(cluster, host, connected)));
@@ -132,6 +148,8 @@ pub struct H2Exchange {
     sink: H2Sink,
     source: Option<H2Source>,
     stream: ActiveStream,
+    /// A tunnel is asked for: `connect`, or the protocol that HTTP/1.1 would upgrade to.
+    leaves: Option<Vec<u8>>,
 }
 
 /// Counts a stream while it lives.
@@ -154,25 +172,40 @@ impl Drop for ActiveStream {
 
 impl Exchange {
     /// Encodes the request head; nothing is flushed yet.
-    pub fn start(acquired: Acquired, head: &Head, framing: Framing, upgrade: bool) -> Result<Exchange, Refusal> {
+    pub fn start(acquired: Acquired, head: &Head, framing: Framing, passage: Passage) -> Result<Exchange, Refusal> {
         match acquired {
             Acquired::H1 { mut connection, reused } => {
-                encode::request(head, framing, upgrade, connection.writer.out());
-                connection.writer.start_body(framing);
+                if passage == Passage::Raw {
+                    // Without a body to be sent, a tunnel takes over.
+                    connection.writer.start_body(if framing == Framing::None { framing } else { Framing::Close });
+                    connection.reader.start_body(Framing::Close);
+                } else {
+                    encode::request(head, framing, passage == Passage::Switch, connection.writer.out());
+                    connection.writer.start_body(framing);
+                }
                 connection.served += 1;
-                let (to_head, sent_before) = (head.method() == b"HEAD", connection.writer.sent);
-                connection.turn = Turn { reused, to_head, upgrade, keep_alive: false, sent_before };
+                let (to, sent_before) = (AnswerTo::method(head.method()), connection.writer.sent);
+                connection.turn = Turn { reused, to, passage, keep_alive: false, sent_before };
                 Ok(Exchange::H1(connection))
             }
             Acquired::H2(connection) => {
-                let response = connection.link.open(head, framing).map_err(|not_sent| match not_sent {
-                    NotSent::CannotCarry => Refusal::UpstreamProtocolError,
-                    NotSent::Busy => Refusal::UpstreamReset,
-                })?;
-                let sink = H2Sink::new(response.clone(), framing == Framing::None);
+                let leaves = (passage == Passage::Switch).then(|| request::upgrade_type(head));
+                let response =
+                    connection.link.open(head, framing, leaves.is_some()).map_err(|not_sent| match not_sent {
+                        NotSent::CannotCarry => Refusal::UpstreamProtocolError,
+                        NotSent::Busy => Refusal::UpstreamReset,
+                    })?;
+                let sink = H2Sink::new(response.clone(), framing == Framing::None && leaves.is_none());
                 let stream = ActiveStream::new(connection);
-                Ok(Exchange::H2(Box::new(H2Exchange { response, sink, source: None, stream })))
+                Ok(Exchange::H2(Box::new(H2Exchange { response, sink, source: None, stream, leaves })))
             }
+        }
+    }
+
+    /// A PROXY protocol header goes out first.
+    pub fn introduce(&mut self, version: ProxyVersion, origin: Option<Origin>) {
+        if let Exchange::H1(h1) = self {
+            proxy_protocol::write(version, origin, h1.writer.out());
         }
     }
 
@@ -204,6 +237,8 @@ impl Exchange {
     pub fn sink(&mut self) -> Sink<'_> {
         match self {
             Exchange::H1(h1) => Sink::H1(&mut h1.writer),
+            // Until there is a tunnel, there is nowhere to send to.
+            Exchange::H2(h2) if h2.leaves.is_some() => Sink::Discard,
             Exchange::H2(h2) => Sink::H2(&mut h2.sink),
         }
     }
@@ -211,9 +246,18 @@ impl Exchange {
     /// The response head.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Refusal>> {
         match self {
-            Exchange::H1(h1) => match ready!(h1.reader.poll_response(cx, head, &LIMITS, h1.turn.to_head)) {
+            // A connection is all that was asked for.
+            Exchange::H1(h1) if h1.turn.passage == Passage::Raw => {
+                heads::lend(head);
+                head.clear();
+                head.status = 200;
+                Poll::Ready(Ok(()))
+            }
+            Exchange::H1(h1) => match ready!(h1.reader.poll_response(cx, head, &LIMITS, h1.turn.to)) {
                 Ok(HeadRead::Head(received)) => {
-                    h1.turn.keep_alive = received.keep_alive && !(h1.turn.upgrade && head.status == 101);
+                    let connect = h1.turn.to == AnswerTo::Connect;
+                    let left = h1.turn.passage == Passage::Switch && request::switches(connect, head.status);
+                    h1.turn.keep_alive = received.keep_alive && !left;
                     Poll::Ready(Ok(()))
                 }
                 Ok(HeadRead::Closed | HeadRead::CutOff) => Poll::Ready(Err(Refusal::UpstreamReset)),
@@ -222,6 +266,14 @@ impl Exchange {
             Exchange::H2(h2) => {
                 ready!(h2.response.poll_head(cx, head)).map_err(h2_refusal)?;
                 h2.source = Some(H2Source::new(h2.response.clone()));
+                // As HTTP/1.1 says it (RFC 8441 section 5).
+                if let Some(protocol) = h2.leaves.as_ref().filter(|protocol| **protocol != b"connect")
+                    && (200..300).contains(&head.status)
+                {
+                    head.status = 101;
+                    head.push(b"upgrade", protocol);
+                    head.push(b"connection", b"upgrade");
+                }
                 Poll::Ready(Ok(()))
             }
         }
@@ -252,11 +304,10 @@ impl Exchange {
         }
     }
 
-    /// Gives up the HTTP/1 connection to a protocol that takes over.
-    pub fn into_tunnel(self) -> Option<Box<H1Connection>> {
-        match self {
-            Exchange::H1(connection) => Some(connection),
-            Exchange::H2(_) => None,
+    /// The upstream has agreed to a tunnel: what goes out and comes in is no longer a message.
+    pub fn leave(&mut self) {
+        if let Exchange::H2(h2) = self {
+            h2.leaves = None;
         }
     }
 }

@@ -38,13 +38,24 @@ pub struct H1Connection {
 pub struct Turn {
     /// The connection came from the pool.
     pub reused: bool,
-    /// The method is HEAD.
-    pub to_head: bool,
-    pub upgrade: bool,
+    pub to: h1::AnswerTo,
+    pub passage: Passage,
     /// The response lets the connection live on.
     pub keep_alive: bool,
     /// Bytes the connection had sent before.
     pub sent_before: u64,
+}
+
+/// What becomes of a connection with the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passage {
+    /// It serves further requests.
+    #[default]
+    Messages,
+    /// It leaves HTTP, if the answer agrees: an upgrade, or a CONNECT to a proxy.
+    Switch,
+    /// It never spoke HTTP: a tunnel ends in it.
+    Raw,
 }
 
 /// A shared HTTP/2 connection, while it is pooled or a request is on it; then it closes.

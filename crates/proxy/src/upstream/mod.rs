@@ -13,7 +13,7 @@ mod report;
 
 pub use cluster::{Cluster, Want};
 pub use exchange::{Acquired, Exchange};
-pub use host::Host;
+pub use host::{Host, Passage};
 pub use hosts::resting;
 pub use passing::Bound;
 pub use preconnect::preconnect;

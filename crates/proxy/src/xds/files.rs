@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::ResourceKind;
+use wire::compile::source::Source;
 use wire::resources::read_file;
 
 /// How often the file's metadata is looked at.
@@ -12,6 +13,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Follows one file for ever. A broken file changes nothing and is reported once.
 pub(super) async fn watch(discovery: Discovery, kind: ResourceKind, path: PathBuf) {
+    let source = Source::Path(path.clone());
     let mut last: Option<String> = None;
     let mut seen = None;
     loop {
@@ -26,7 +28,7 @@ pub(super) async fn watch(discovery: Discovery, kind: ResourceKind, path: PathBu
             Ok(text) if last.as_ref() != Some(&text) => {
                 match read_file(kind, &path.display().to_string(), &text) {
                     // The reason for a refusal is in the log.
-                    Ok(change) => drop(discovery.apply(change).await),
+                    Ok(change) => drop(discovery.apply(change, &source).await),
                     Err(error) => tracing::warn!("{error}"),
                 }
                 last = Some(text);

@@ -5,15 +5,18 @@ mod stream;
 
 use crate::agent;
 use crate::core::Configuration;
-use std::collections::{BTreeSet, HashSet};
+use crate::state::demand::Asking;
+use model::demand::Demand;
+use std::collections::HashSet;
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use wire::ResourceKind;
 use wire::compile::bootstrap::Bootstrap;
 use wire::compile::source::{AdsSource, Source};
 use wire::pb::envoy::config::core::v3::Node;
 use wire::resources::Change;
+use wire::xds::client::Interest;
 
 /// Told when the first complete configuration is there.
 pub struct FirstAnswer(Arc<Notify>);
@@ -50,6 +53,7 @@ pub(crate) fn start(
     let whole = [(ResourceKind::Cluster, &dynamic.cds), (ResourceKind::Listener, &dynamic.lds)];
     let over_ads = whole.iter().filter(|(_, source)| **source == Some(Source::Ads)).map(|(kind, _)| *kind);
     let first: Arc<Notify> = Arc::default();
+    let (asking, asked) = mpsc::unbounded_channel();
     let discovery = Discovery {
         configuration,
         node: introduced(&bootstrap.node),
@@ -60,8 +64,9 @@ pub(crate) fn start(
         first: first.clone(),
     };
     if let Some(ads) = &discovery.ads {
-        tasks.spawn(stream::run(discovery.clone(), stream::Target::ads(ads)));
+        tasks.spawn(stream::run(discovery.clone(), stream::Target::ads(ads, &discovery.wildcards)));
     }
+    tasks.spawn(ask(discovery.clone(), asking, asked));
     let fixed = whole.iter().filter_map(|(kind, source)| Some((*kind, (*source).clone()?))).collect();
     tasks.spawn(follow(discovery, fixed));
     FirstAnswer(first)
@@ -76,11 +81,23 @@ fn introduced(node: &Node) -> Node {
     node
 }
 
+/// Passes on what requests wait for.
+async fn ask(discovery: Discovery, asking: Asking, mut asked: mpsc::UnboundedReceiver<(Demand, Source)>) {
+    discovery.configuration.core.lock().await.publisher.set_asking(asking);
+    while let Some((demand, source)) = asked.recv().await {
+        if discovery.configuration.core.lock().await.resources.ask(demand, source) {
+            discovery.changes.send_modify(|count| *count += 1);
+        }
+    }
+}
+
 /// Starts a stream or file watcher for every source that comes up.
 async fn follow(discovery: Discovery, fixed: HashSet<(ResourceKind, Source)>) {
     let mut running: HashSet<(ResourceKind, Source)> = HashSet::new();
     let mut tasks = JoinSet::new();
     let mut changes = discovery.changes.subscribe();
+    // There may be nothing to wait for.
+    discovery.check_first(&HashSet::new()).await;
     loop {
         let mut wanted = fixed.clone();
         {
@@ -117,7 +134,8 @@ async fn follow(discovery: Discovery, fixed: HashSet<(ResourceKind, Source)>) {
 
 impl Discovery {
     /// Applies `change`; the reason when it is refused.
-    async fn apply(&self, change: Change) -> Result<(), String> {
+    async fn apply(&self, change: Change, source: &Source) -> Result<(), String> {
+        let change = Change { source: Some(source.clone()), ..change };
         let kind = change.kind;
         let outcome = self.configuration.core.lock().await.resources.apply(change).map_err(|error| error.to_string());
         self.configuration.lifecycle.count(outcome.is_ok());
@@ -130,14 +148,14 @@ impl Discovery {
         Ok(())
     }
 
-    /// Names wanted from `source`.
-    async fn wanted(&self, kind: ResourceKind, source: &Source) -> BTreeSet<String> {
-        let mut names = self.configuration.core.lock().await.resources.wanted(kind, source);
+    /// What is wanted from `source`.
+    async fn wanted(&self, kind: ResourceKind, source: &Source) -> Interest {
+        let mut interest = self.configuration.core.lock().await.resources.wanted(kind, source);
         if self.local_secrets && kind == ResourceKind::Secret {
-            names.remove(agent::CERTIFICATE);
-            names.remove(agent::BUNDLE);
+            interest.names.remove(agent::CERTIFICATE);
+            interest.names.remove(agent::BUNDLE);
         }
-        names
+        interest
     }
 
     /// Tells the start-up when everything asked for has come.
@@ -145,11 +163,7 @@ impl Discovery {
         if !self.wildcards.iter().all(|kind| answered.contains(kind)) {
             return;
         }
-        let core = self.configuration.core.lock().await;
-        let warming = [ResourceKind::Cluster, ResourceKind::Listener]
-            .into_iter()
-            .any(|kind| core.resources.dump(kind).iter().any(|held| held.warming));
-        if !warming {
+        if !self.configuration.core.lock().await.resources.is_warming() {
             self.first.notify_one();
         }
     }

@@ -32,14 +32,14 @@ pub(super) struct Target {
     source: Source,
     path: &'static str,
     kinds: Vec<ResourceKind>,
-    /// The kind is wanted as a whole on a stream of its own.
-    whole: bool,
+    /// Kinds that the bootstrap wants as a whole from here.
+    wholes: Vec<ResourceKind>,
     metadata: Vec<(String, String)>,
 }
 
 impl Target {
     /// The aggregated stream.
-    pub(super) fn ads(ads: &AdsSource) -> Target {
+    pub(super) fn ads(ads: &AdsSource, wholes: &[ResourceKind]) -> Target {
         Target {
             cluster: ads.cluster.clone(),
             protocol: if ads.delta { Protocol::Delta } else { Protocol::StateOfTheWorld },
@@ -49,7 +49,7 @@ impl Target {
                 false => "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
             },
             kinds: ResourceKind::ALL.to_vec(),
-            whole: false,
+            wholes: wholes.to_vec(),
             metadata: ads.metadata.clone(),
         }
     }
@@ -66,6 +66,10 @@ impl Target {
             (K::Listener, true) => "/envoy.service.listener.v3.ListenerDiscoveryService/DeltaListeners",
             (K::Routes, false) => "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes",
             (K::Routes, true) => "/envoy.service.route.v3.RouteDiscoveryService/DeltaRoutes",
+            (K::ScopedRoutes, false) => "/envoy.service.route.v3.ScopedRoutesDiscoveryService/StreamScopedRoutes",
+            (K::ScopedRoutes, true) => "/envoy.service.route.v3.ScopedRoutesDiscoveryService/DeltaScopedRoutes",
+            // Virtual hosts come by delta only; the configuration sees to it.
+            (K::VirtualHosts, _) => "/envoy.service.route.v3.VirtualHostDiscoveryService/DeltaVirtualHosts",
             (K::Secret, false) => "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
             (K::Secret, true) => "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
         };
@@ -75,7 +79,7 @@ impl Target {
             protocol: if delta { Protocol::Delta } else { Protocol::StateOfTheWorld },
             path,
             kinds: vec![kind],
-            whole,
+            wholes: if whole { vec![kind] } else { Vec::new() },
             metadata: Vec::new(),
         }
     }
@@ -83,9 +87,7 @@ impl Target {
 
 /// Keeps the stream open for ever.
 pub(super) async fn run(discovery: Discovery, target: Target) {
-    let wildcards = if target.whole { target.kinds.clone() } else { discovery.wildcards.clone() };
-    let wildcards = if target.source == Source::Ads || target.whole { wildcards } else { Vec::new() };
-    let mut client = Client::new(target.protocol, discovery.node.clone(), &wildcards);
+    let mut client = Client::new(target.protocol, discovery.node.clone(), &target.wholes);
     let dialer = Dialer::new(Vec::new(), ClientTransport::Plain, CONNECT_TIMEOUT);
     let mut backoff = kit::Backoff::new(RETRY_BASE, RETRY_MAX);
     loop {
@@ -244,7 +246,7 @@ async fn listen(
         backoff.reset();
         discovery.configuration.lifecycle.set_connected(true);
         let kind = change.kind;
-        let answer = match discovery.apply(change).await {
+        let answer = match discovery.apply(change, &target.source).await {
             Ok(()) => client.accept(verdict),
             Err(reason) => client.reject(verdict, reason),
         };
@@ -260,9 +262,10 @@ async fn listen(
 /// Tells the client what is wanted now; the requests that follow from it.
 async fn want_all(discovery: &Discovery, target: &Target, client: &mut Client) -> Vec<Request> {
     let mut requests = Vec::new();
-    for kind in target.kinds.iter().copied().filter(|kind| !kind.is_wildcard()) {
-        let names = discovery.wanted(kind, &target.source).await;
-        requests.extend(client.want(kind, names));
+    for kind in target.kinds.iter().copied() {
+        let mut interest = discovery.wanted(kind, &target.source).await;
+        interest.whole |= target.wholes.contains(&kind);
+        requests.extend(client.want(kind, interest));
     }
     requests
 }

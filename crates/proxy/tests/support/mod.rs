@@ -3,6 +3,7 @@
 
 use model::address::Address;
 use model::cluster::{Cluster, Discovery, UpstreamProtocol};
+use model::demand::{Demand, Source};
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, LocalityEndpoints};
 use model::header::HeaderEdits;
 use model::http::*;
@@ -14,6 +15,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
     Arc::new(Endpoint {
@@ -39,9 +41,10 @@ pub fn forward(cluster: &str) -> Forward {
     Forward { timeout: Duration::from_secs(5), ..Forward::to(Target::Cluster(cluster.into())) }
 }
 
-pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager {
+/// One route for all paths.
+pub fn routes_of(action: Action) -> Vec<Route> {
     let matches = RouteMatch::at(PathMatch::Prefix { prefix: "/".into(), ignore_case: false });
-    let route = Route {
+    vec![Route {
         name: "all".into(),
         matches,
         action,
@@ -49,8 +52,11 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         filters: vec![],
         stat_prefix: "".into(),
         body_limit: None,
-    };
-    let host = VirtualHost { name: "all".into(), routes: vec![route], ..Default::default() };
+    }]
+}
+
+pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager {
+    let host = VirtualHost { name: "all".into(), routes: routes_of(action), ..Default::default() };
     let domains = Domains { any: Some(0), ..Default::default() };
     let table = RouteTable { virtual_hosts: vec![host], domains, ..Default::default() };
     let mut manager = HttpManager {
@@ -89,6 +95,7 @@ pub fn manager(action: Action, change: impl Fn(&mut HttpManager)) -> HttpManager
         early_mutations: vec![],
         client_address: vec![],
         append_x_forwarded_port: false,
+        append_local_overload: false,
         scheme: None,
         user_agent: None,
         set_current_client_cert_details: ClientCertDetails::default(),
@@ -125,8 +132,8 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
         buffer_limit: 1 << 20,
         ignore_global_limit: false,
         bypass_overload: false,
-        reuse_port: true,
-        backlog: 128,
+        hand_over: false,
+        socket: model::listener::SocketOptions::default(),
         access_logs: vec![],
         hash: 1,
     })
@@ -135,6 +142,7 @@ pub fn listener(filter: NetworkFilter) -> Arc<Listener> {
 /// A running proxy; stops when dropped.
 pub struct Proxy {
     publisher: Publisher,
+    snapshot: Snapshot,
     pub address: SocketAddr,
 }
 
@@ -146,10 +154,29 @@ impl Proxy {
         for cluster in clusters {
             snapshot.clusters.insert(cluster.name.clone(), cluster);
         }
-        let errors = publisher.publish(&Arc::new(snapshot));
+        let errors = publisher.publish(&Arc::new(snapshot.clone()));
         assert!(errors.is_empty(), "{errors:?}");
         let address = publisher.address_of("in").unwrap();
-        Proxy { publisher, address }
+        Proxy { publisher, snapshot, address }
+    }
+
+    /// Publishes what `change` makes of the configuration.
+    pub fn publish(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot);
+        assert!(self.publisher.publish(&Arc::new(self.snapshot.clone())).is_empty());
+    }
+
+    /// What requests ask for from now on.
+    pub fn demands(&mut self) -> UnboundedReceiver<(Demand, Source)> {
+        let (asking, asked) = unbounded_channel();
+        self.publisher.set_asking(asking);
+        self.publish(|_| {});
+        asked
+    }
+
+    /// The control plane has said what there is to say of this.
+    pub fn answer(&self, demand: Demand) {
+        self.publisher.answered(vec![demand]);
     }
 
     pub fn http(backend: SocketAddr) -> Proxy {

@@ -93,6 +93,7 @@ pub(super) fn filter(at: &At<'_>, pb: &pb::AccessLogFilter) -> Result<LogFilter>
         FilterSpecifier::DurationFilter(duration) => {
             LogFilter::Duration(comparison(&at.field("duration_filter"), &duration.comparison)?)
         }
+        FilterSpecifier::NotHealthCheckFilter(_) => LogFilter::NotHealthCheck,
         FilterSpecifier::RuntimeFilter(share) => {
             LogFilter::Share(matcher::percent(&at.field("runtime_filter"), "percent_sampled", &share.percent_sampled)?)
         }

@@ -2,15 +2,16 @@
 
 use super::header::{self, header_lists, header_name};
 use super::{
-    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, uint,
+    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, tls,
+    uint,
 };
 use crate::pb::envoy::config::core::v3::{Metadata, RoutingPriority};
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::problem::{At, gather};
 use model::retry::RetryPolicy;
 use model::route::{
-    Action, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathMatch, PathRewrite, Priority,
-    Redirect, RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
+    Action, Connect, DirectResponse, Forward, GrpcTimeout, HostRewrite, Mirror, MirrorTarget, PathMatch, PathRewrite,
+    Priority, Redirect, RedirectPath, RedirectScheme, Target, WeightedCluster, WeightedClusters,
 };
 use pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub(super) struct Scope<'a> {
     /// The clusters there are, when they are to be checked.
     pub(super) clusters: Option<&'a BTreeSet<String>>,
+    pub(super) known: &'a super::Scope,
     pub(super) table: &'a pb::RouteConfiguration,
 }
 
@@ -105,6 +107,7 @@ fn forward(
         hash: lb::hash_policies(at, &pb.hash_policy)?,
         subset: subset(&[], pb.metadata_match.as_ref()),
         upgrades: upgrades(at, pb)?,
+        connect: connect(at, pb)?,
         internal_redirects: follow::policy(at, pb)?,
         cluster_not_found_status: match known(
             at,
@@ -179,6 +182,23 @@ fn upgrades(at: &At<'_>, pb: &pb::RouteAction) -> Result<Vec<(Box<str>, bool)>> 
     Ok(upgrades)
 }
 
+/// `connect_config`, which only the entry for CONNECT may have.
+fn connect(at: &At<'_>, pb: &pb::RouteAction) -> Result<Option<Connect>> {
+    let mut found = None;
+    for (index, upgrade) in pb.upgrade_configs.iter().enumerate() {
+        let Some(config) = &upgrade.connect_config else { continue };
+        let at = at.item("upgrade_configs", index);
+        let at = at.field("connect_config");
+        if &*lower(&upgrade.upgrade_type) != "connect" {
+            return at.wrong("is for the upgrade type CONNECT only");
+        }
+        let version = config.proxy_protocol_config.as_ref();
+        let version = version.map(|config| tls::proxy_version(&at.field("proxy_protocol_config"), config));
+        found = Some(Connect { proxy_protocol: version.transpose()?, allow_post: config.allow_post });
+    }
+    Ok(found)
+}
+
 fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target> {
     match at.required("cluster_specifier", &pb.cluster_specifier)? {
         ClusterSpecifier::Cluster(name) => {
@@ -200,7 +220,7 @@ fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target
 }
 
 /// The subset that `metadata_match` asks for, over what `of_route` asks for already.
-fn subset(of_route: &[(Box<str>, Box<str>)], pb: Option<&Metadata>) -> Arc<[(Box<str>, Box<str>)]> {
+pub(super) fn subset(of_route: &[(Box<str>, Box<str>)], pb: Option<&Metadata>) -> Arc<[(Box<str>, Box<str>)]> {
     let own = pb.and_then(|metadata| metadata.filter_metadata.get("envoy.lb")).map(data::pairs).unwrap_or_default();
     let inherited = of_route.iter().filter(|(key, _)| !own.iter().any(|(other, _)| other == key)).cloned();
     let mut all: Vec<_> = inherited.chain(own.iter().cloned()).collect();
@@ -254,7 +274,7 @@ fn weighted_cluster(
         name_header,
         weight: uint(&pb.weight).unwrap_or(0),
         edits: header::edits(at, &header_lists!(pb))?,
-        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
+        filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
         host_rewrite: host.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(text)| text.as_str().into()),
         subset: subset(of_route, pb.metadata_match.as_ref()),
     })

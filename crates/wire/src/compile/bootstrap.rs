@@ -5,6 +5,7 @@ use super::{Compiled, Context, Need, Result, Scope, address, cluster, compiled, 
 use crate::json::Document;
 use crate::pb::envoy::config::bootstrap::v3 as pb;
 use crate::pb::envoy::config::core::v3::Node;
+use crate::pb::envoy::config::core::v3::api_config_source::ApiType;
 use crate::problem::{At, FileError, Problem, Problems, gather};
 use crate::support;
 use model::Address;
@@ -105,6 +106,7 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
         node_cluster: pb.node.as_ref().map(|node| node.cluster.clone()).unwrap_or_default(),
         static_secrets: resources.secrets.iter().map(|secret| secret.name.clone()).collect(),
         clusters: Some(resources.clusters.iter().map(|cluster| cluster.name.clone()).collect()),
+        delta_ads: delta_ads(pb),
     };
     let root = At::ROOT;
     let at = root.field("static_resources");
@@ -152,6 +154,11 @@ pub fn bootstrap(pb: &pb::Bootstrap) -> Result<Bootstrap> {
         raw,
         without_effect: report.without_effect,
     })
+}
+
+fn delta_ads(pb: &pb::Bootstrap) -> bool {
+    let ads = pb.dynamic_resources.as_ref().and_then(|dynamic| dynamic.ads_config.as_ref());
+    ads.is_some_and(|ads| matches!(ads.api_type(), ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc))
 }
 
 /// Goes on after an error, so that every part is checked.

@@ -153,6 +153,7 @@ fn connections(at: &At<'_>, pb: &pb::Cluster, http: &HttpUpstream) -> Result<Con
         bind: bind.transpose()?.unwrap_or_default(),
         eyeballs: eyeballs.map(|config| happy_eyeballs(at, config)).transpose()?.unwrap_or_default(),
         max_duration: http.max_connection_duration,
+        duration_jitter: http.connection_duration_jitter,
         proxy_protocol: None,
         preconnect: preconnect.map(|policy| preconnect_ratio(at, policy)).transpose()?.unwrap_or_default(),
     })

@@ -19,6 +19,7 @@ pub(super) struct HttpUpstream {
     pub(super) idle_timeout: Duration,
     pub(super) max_requests_per_connection: u32,
     pub(super) max_connection_duration: Duration,
+    pub(super) connection_duration_jitter: f64,
     pub(super) max_stream_duration: Duration,
     pub(super) auto_sni: bool,
     pub(super) auto_san_validation: bool,
@@ -105,6 +106,7 @@ fn common(
     let oldest = duration(&at, "max_connection_duration", &common.max_connection_duration)?;
     Ok(HttpUpstream {
         max_connection_duration: oldest.unwrap_or_default(),
+        connection_duration_jitter: super::http::jitter(&at, &common)?,
         protocol,
         http2,
         idle_timeout: idle.unwrap_or(Duration::from_secs(3600)),

@@ -1,6 +1,9 @@
 //! HTTP filters before the router, and `typed_per_filter_config`.
 
-use super::{Result, flag, format, header, known, limits, matcher, not_empty, uint, unpack};
+use super::{
+    Context, Result, Scope, flag, format, header, health_check, known, limits, matcher, not_empty, on_demand, uint,
+    unpack,
+};
 use crate::pb::envoy::config::core::v3::{KeyValueMutation, key_value_append::KeyValueAppendAction};
 use crate::pb::envoy::config::route::v3::FilterConfig;
 use crate::pb::envoy::extensions::filters::common::fault::v3 as common;
@@ -8,6 +11,7 @@ use crate::pb::envoy::extensions::filters::http::buffer::v3::{self as buffer, bu
 use crate::pb::envoy::extensions::filters::http::cors::v3 as cors;
 use crate::pb::envoy::extensions::filters::http::fault::v3 as fault;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3 as mutation;
+use crate::pb::envoy::extensions::filters::http::on_demand::v3::{OnDemand, PerRouteConfig};
 use crate::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use crate::pb::google::protobuf::value::Kind;
 use crate::problem::{At, gather};
@@ -26,6 +30,8 @@ use std::sync::Arc;
 
 pub(super) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 pub(super) const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
+const GRPC_WEB: &str = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+const HEALTH_CHECK: &str = "envoy.extensions.filters.http.health_check.v3.HealthCheck";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
 const HEADER_MUTATION_OF_ROUTE: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute";
@@ -34,15 +40,19 @@ const BUFFER_OF_ROUTE: &str = "envoy.extensions.filters.http.buffer.v3.BufferPer
 const RATE_LIMIT: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 const ADMISSION: &str = "envoy.extensions.filters.http.admission_control.v3.AdmissionControl";
 const CONCURRENCY: &str = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
-const KNOWN: &str =
-    "fault, cors, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency and router";
+const ON_DEMAND: &str = "envoy.extensions.filters.http.on_demand.v3.OnDemand";
+const ON_DEMAND_OF_ROUTE: &str = "envoy.extensions.filters.http.on_demand.v3.PerRouteConfig";
+const KNOWN: &str = "fault, cors, grpc_web, health_check, header_mutation, buffer, local_ratelimit, admission_control, adaptive_concurrency, \
+    on_demand and router";
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 
 /// A filter of the connection manager.
-pub(super) fn kind(at: &At<'_>, any: &Any) -> Result<FilterKind> {
+pub(super) fn kind(cx: &Context<'_>, at: &At<'_>, any: &Any) -> Result<FilterKind> {
     match type_name(&any.type_url) {
         FAULT => Ok(FilterKind::Fault(fault(at, &unpack(at, any)?)?)),
         CORS => Ok(FilterKind::Cors),
+        GRPC_WEB => Ok(FilterKind::GrpcWeb),
+        HEALTH_CHECK => health_check::health_check(cx, at, &unpack(at, any)?).map(FilterKind::HealthCheck),
         HEADER_MUTATION => {
             let config: mutation::HeaderMutation = unpack(at, any)?;
             let mutations = mutations(&at.field("mutations"), config.mutations.as_ref())?;
@@ -51,6 +61,10 @@ pub(super) fn kind(at: &At<'_>, any: &Any) -> Result<FilterKind> {
         }
         BUFFER => body_buffer(at, &unpack(at, any)?).map(FilterKind::Buffer),
         RATE_LIMIT => limits::rate_limit(at, &unpack(at, any)?).map(FilterKind::LocalRateLimit),
+        ON_DEMAND => {
+            let config: OnDemand = unpack(at, any)?;
+            on_demand::of_filter(cx.scope, at, config.odcds.as_ref()).map(FilterKind::OnDemand)
+        }
         ADMISSION => limits::admission(at, &unpack(at, any)?).map(|one| FilterKind::AdmissionControl(Arc::new(one))),
         CONCURRENCY => {
             limits::concurrency(at, &unpack(at, any)?).map(|one| FilterKind::AdaptiveConcurrency(Arc::new(one)))
@@ -60,16 +74,16 @@ pub(super) fn kind(at: &At<'_>, any: &Any) -> Result<FilterKind> {
 }
 
 /// What a route table, virtual host, route or weighted cluster says about filters.
-pub(super) fn of_route(at: &At<'_>, pb: &HashMap<String, Any>) -> Result<RouteFilters> {
+pub(super) fn of_route(scope: &Scope, at: &At<'_>, pb: &HashMap<String, Any>) -> Result<RouteFilters> {
     let mut names: Vec<&String> = pb.keys().collect();
     names.sort();
     gather(names.into_iter().map(|name| {
         let at = at.key("typed_per_filter_config", name);
-        Ok((name.as_str().into(), one(&at, &pb[name])?))
+        Ok((name.as_str().into(), one(scope, &at, &pb[name])?))
     }))
 }
 
-fn one(at: &At<'_>, any: &Any) -> Result<RouteFilter> {
+fn one(scope: &Scope, at: &At<'_>, any: &Any) -> Result<RouteFilter> {
     match type_name(&any.type_url) {
         FAULT => Ok(RouteFilter::Fault(fault(at, &unpack(at, any)?)?)),
         CORS_POLICY => Ok(RouteFilter::Cors(policy(at, &unpack(at, any)?)?)),
@@ -83,11 +97,15 @@ fn one(at: &At<'_>, any: &Any) -> Result<RouteFilter> {
             _ => at.field("disabled").wrong("must be true; or give buffer"),
         },
         RATE_LIMIT => limits::rate_limit(at, &unpack(at, any)?).map(RouteFilter::LocalRateLimit),
+        ON_DEMAND_OF_ROUTE => {
+            let config: PerRouteConfig = unpack(at, any)?;
+            on_demand::of_filter(scope, at, config.odcds.as_ref()).map(RouteFilter::OnDemand)
+        }
         FILTER_CONFIG => {
             let config: FilterConfig = unpack(at, any)?;
             match &config.config {
                 _ if config.disabled => Ok(RouteFilter::Disabled),
-                Some(inner) if type_name(&inner.type_url) != FILTER_CONFIG => one(&at.field("config"), inner),
+                Some(inner) if type_name(&inner.type_url) != FILTER_CONFIG => one(scope, &at.field("config"), inner),
                 _ => at.field("config").wrong("is required unless disabled is true"),
             }
         }

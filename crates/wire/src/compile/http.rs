@@ -3,7 +3,7 @@
 use super::source::source;
 use super::{
     Context, Result, access_log, address, client, duration, filter, flag, known, local_reply, lower, not_empty,
-    positive, route, uint, unpack,
+    positive, route, scope, uint, unpack,
 };
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3 as core;
@@ -26,7 +26,7 @@ use std::time::Duration;
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<HttpManager> {
-    let (filters, router) = filters(at, &pb.http_filters)?;
+    let (filters, router) = filters(cx, at, &pb.http_filters)?;
     let common = pb.common_http_protocol_options.unwrap_or_default();
     let head_kb = uint(&pb.max_request_headers_kb).unwrap_or(60);
     if !(1..=8192).contains(&head_kb) {
@@ -77,6 +77,7 @@ pub(super) fn manager(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnection
         early_mutations: client::early_mutations(at, &pb.early_header_mutation_extensions)?,
         client_address: client::address_sources(at, pb)?,
         append_x_forwarded_port: pb.append_x_forwarded_port,
+        append_local_overload: pb.append_local_overload,
         scheme: client::scheme(at, pb)?,
         user_agent: client::user_agent(cx, pb),
         set_current_client_cert_details: cert_details(pb),
@@ -144,12 +145,14 @@ fn routes(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::HttpConnectionManager) -> 
             cx.need(ResourceKind::Routes, name, source);
             Ok(RouteSource::Rds(name.into()))
         }
-        hcm::RouteSpecifier::ScopedRoutes(_) => at.field("scoped_routes").wrong("is not implemented; use rds"),
+        hcm::RouteSpecifier::ScopedRoutes(scoped) => {
+            Ok(RouteSource::Scoped(Arc::new(scope::scoped_routes(cx, &at.field("scoped_routes"), scoped)?)))
+        }
     }
 }
 
 /// The filters before the router, which must come last, once.
-fn filters(at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Router)> {
+fn filters(cx: &Context<'_>, at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Router)> {
     let mut router = Router::default();
     let results = pb.iter().enumerate().map(|(index, pb_filter)| {
         let at = at.item("http_filters", index);
@@ -167,7 +170,7 @@ fn filters(at: &At<'_>, pb: &[pb::HttpFilter]) -> Result<(Vec<HttpFilter>, Route
             ROUTER => at.wrong("the router must be the last HTTP filter"),
             _ => Ok(Some(HttpFilter {
                 name: not_empty(&at, "name", &pb_filter.name)?.into(),
-                kind: filter::kind(&at.field("typed_config"), any)?,
+                kind: filter::kind(cx, &at.field("typed_config"), any)?,
                 disabled: pb_filter.disabled,
             })),
         }
@@ -218,6 +221,7 @@ fn timeouts(
     Ok(ManagerTimeouts {
         idle: duration(&inner, "idle_timeout", &common.idle_timeout)?.unwrap_or(defaults.idle),
         max_connection_duration: max_connection.unwrap_or_default(),
+        connection_duration_jitter: jitter(&inner, common)?,
         stream_idle: duration(at, "stream_idle_timeout", &pb.stream_idle_timeout)?.unwrap_or(defaults.stream_idle),
         request: duration(at, "request_timeout", &pb.request_timeout)?.unwrap_or_default(),
         request_headers: headers.unwrap_or_default(),
@@ -225,6 +229,15 @@ fn timeouts(
         drain: duration(at, "drain_timeout", &pb.drain_timeout)?.unwrap_or(defaults.drain),
         max_requests_per_connection: uint(&common.max_requests_per_connection).unwrap_or(0),
     })
+}
+
+/// `max_connection_duration_jitter`
+pub(super) fn jitter(at: &At<'_>, common: &core::HttpProtocolOptions) -> Result<f64> {
+    let value = common.max_connection_duration_jitter.as_ref().map_or(0.0, |jitter| jitter.value);
+    match (0.0..=100.0).contains(&value) {
+        true => Ok(value),
+        false => at.field("max_connection_duration_jitter").wrong(format!("{value} is not a percentage from 0 to 100")),
+    }
 }
 
 fn upgrades(at: &At<'_>, pb: &pb::HttpConnectionManager) -> Result<Vec<Box<str>>> {

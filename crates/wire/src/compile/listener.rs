@@ -2,21 +2,19 @@
 
 use super::{
     Context, Result, access_log, address, cluster, duration, flag, hash_of, http, known, lower, not_empty, positive,
-    tls, uint, unpack,
+    tcp_proxy, tls, uint, unpack,
 };
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3 as pb;
 use crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
 use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
-use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
 use core::proxy_protocol_config::Version;
 use ipnet::IpNet;
 use model::listener::{
-    BucketConfig, ChainMatch, FilterChain, Guard, Listener, NetworkFilter, ProxyProtocol, SourceType, TcpProxy,
-    TcpTarget,
+    BucketConfig, ChainMatch, FilterChain, Guard, Listener, NetworkFilter, ProxyProtocol, SocketOptions, SourceType,
 };
 use pb::filter_chain_match::ConnectionSourceType;
 use std::sync::Arc;
@@ -59,8 +57,14 @@ pub fn listener(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Listener) -> Result<
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         ignore_global_limit: pb.ignore_global_conn_limit,
         bypass_overload: pb.bypass_overload_manager,
-        reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
-        backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
+        hand_over: flag(&pb.use_original_dst).unwrap_or(false),
+        socket: SocketOptions {
+            bind: flag(&pb.bind_to_port).unwrap_or(true),
+            reuse_port: flag(&pb.enable_reuse_port).unwrap_or(true),
+            backlog: uint(&pb.tcp_backlog_size).unwrap_or(128),
+            transparent: flag(&pb.transparent).unwrap_or(false),
+            freebind: flag(&pb.freebind).unwrap_or(false),
+        },
         access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
         hash: hash_of(pb),
     })
@@ -209,7 +213,7 @@ fn network_filters(cx: &mut Context<'_>, at: &At<'_>, filters: &[pb::Filter]) ->
             MANAGER => found = NetworkFilter::Http(Arc::new(http::manager(cx, &inner, &unpack(&inner, any)?)?)),
             CONNECTION_LIMIT => guards.extend(connection_limit(&inner, &unpack(&inner, any)?)?),
             RATE_LIMIT => guards.extend(rate_limit(&inner, &unpack(&inner, any)?)?),
-            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy(&inner, &unpack(&inner, any)?)?)),
+            TCP_PROXY => found = NetworkFilter::Tcp(Arc::new(tcp_proxy::tcp_proxy(cx, &inner, &unpack(&inner, any)?)?)),
             other => {
                 let text = format!(
                     "network filter `{other}` is not implemented; \
@@ -257,72 +261,4 @@ fn rate_limit(at: &At<'_>, pb: &LocalRateLimit) -> Result<Option<Guard>> {
     }
     let bucket = BucketConfig { most: bucket.max_tokens, per_fill, fill_interval };
     Ok(enabled(pb.runtime_enabled.as_ref()).then_some(Guard::RateLimit { stat_prefix, bucket }))
-}
-
-fn tcp_proxy(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<TcpProxy> {
-    use tcp::tcp_proxy::ClusterSpecifier;
-    let target = match at.required("cluster_specifier", &pb.cluster_specifier)? {
-        ClusterSpecifier::Cluster(name) => TcpTarget::Cluster(not_empty(at, "cluster", name)?.into()),
-        ClusterSpecifier::WeightedClusters(weighted) => {
-            let at = at.field("weighted_clusters");
-            let clusters = weighted.clusters.iter().enumerate().map(|(index, one)| {
-                let at = at.item("clusters", index);
-                match one.weight {
-                    0 => at.field("weight").wrong("must be at least 1"),
-                    weight => Ok((not_empty(&at, "name", &one.name)?.into(), weight)),
-                }
-            });
-            let clusters: Vec<(Arc<str>, u32)> = gather(clusters)?;
-            if clusters.is_empty() {
-                return at.field("clusters").wrong("must have at least one cluster");
-            }
-            let total = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
-            TcpTarget::Weighted { clusters, total }
-        }
-    };
-    let attempts = uint(&pb.max_connect_attempts).unwrap_or(1);
-    if attempts == 0 {
-        return at.field("max_connect_attempts").wrong("must be at least 1");
-    }
-    let max_duration = duration(at, "max_downstream_connection_duration", &pb.max_downstream_connection_duration)?;
-    let jitter = pb.max_downstream_connection_duration_jitter_percentage.as_ref().map_or(0.0, |percent| percent.value);
-    if !(0.0..=100.0).contains(&jitter) {
-        let at = at.field("max_downstream_connection_duration_jitter_percentage");
-        return at.wrong(format!("{jitter} is not a percentage from 0 to 100"));
-    }
-    let back_off = pb.backoff_options.as_ref().map(|options| {
-        let at = at.field("backoff_options");
-        let base = positive(&at, "base_interval", &options.base_interval)?;
-        let base = base.ok_or_else(|| at.field("base_interval").problem("is required"))?;
-        let longest = positive(&at, "max_interval", &options.max_interval)?.unwrap_or(base * 10);
-        if longest < base {
-            return at.field("max_interval").wrong("must not be less than base_interval");
-        }
-        Ok((base, longest))
-    });
-    Ok(TcpProxy {
-        stat_prefix: not_empty(at, "stat_prefix", &pb.stat_prefix)?.into(),
-        target,
-        idle_timeout: duration(at, "idle_timeout", &pb.idle_timeout)?.unwrap_or(Duration::from_secs(3600)),
-        max_duration: max_duration.unwrap_or_default(),
-        duration_jitter: jitter,
-        max_connect_attempts: attempts,
-        hash_source_ip: hash_source_ip(at, pb)?,
-        connect_back_off: back_off.transpose()?,
-        access_logs: access_log::logs(at, "access_log", &pb.access_log)?,
-    })
-}
-
-/// `hash_policy`; Envoy allows at most one.
-fn hash_source_ip(at: &At<'_>, pb: &tcp::TcpProxy) -> Result<bool> {
-    use crate::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
-    if pb.hash_policy.len() > 1 {
-        return at.field("hash_policy").wrong("must not have more than one entry");
-    }
-    let Some(policy) = pb.hash_policy.first() else { return Ok(false) };
-    let at = at.item("hash_policy", 0);
-    match at.required("policy_specifier", &policy.policy_specifier)? {
-        PolicySpecifier::SourceIp(_) => Ok(true),
-        PolicySpecifier::FilterState(_) => at.field("filter_state").wrong("is not implemented"),
-    }
 }

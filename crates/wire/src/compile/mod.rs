@@ -21,18 +21,22 @@ mod follow;
 pub mod format;
 pub mod header;
 mod health;
+mod health_check;
 pub mod http;
 mod lb;
 mod limits;
 pub mod listener;
 mod local_reply;
 pub mod matcher;
+mod on_demand;
 mod outlier;
 mod overload;
 pub mod retry;
 pub mod route;
+pub mod scope;
 pub mod secret;
 pub mod source;
+mod tcp_proxy;
 mod template;
 pub mod tls;
 
@@ -58,6 +62,8 @@ pub struct Scope {
     pub static_secrets: BTreeSet<String>,
     /// Clusters that a route may name; `None`: any, they may still come.
     pub clusters: Option<BTreeSet<String>>,
+    /// There is an aggregated stream, and it is a delta one.
+    pub delta_ads: bool,
 }
 
 /// Collects what a resource refers to while it is compiled.

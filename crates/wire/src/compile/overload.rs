@@ -12,12 +12,14 @@ use monitors::injected_resource::v3::InjectedResourceConfig;
 use pb::trigger::TriggerOneof;
 use std::time::Duration;
 
-const KINDS: [ActionKind; 5] = [
+const KINDS: [ActionKind; 7] = [
     ActionKind::StopAcceptingRequests,
     ActionKind::DisableHttpKeepalive,
     ActionKind::StopAcceptingConnections,
     ActionKind::RejectIncomingConnections,
     ActionKind::ShrinkHeap,
+    ActionKind::AcceptConnection,
+    ActionKind::DecodeHeaders,
 ];
 
 /// What one monitor gives.
@@ -36,12 +38,17 @@ pub(super) fn overload(at: &At<'_>, pb: &pb::OverloadManager) -> Result<Overload
         }
     }
     let actions = pb.actions.iter().enumerate();
-    let actions = gather(actions.map(|(index, one)| action(&at.item("actions", index), &resources, one)))?;
-    for (index, one) in actions.iter().enumerate() {
-        if actions[..index].iter().any(|earlier| earlier.kind == one.kind) {
-            return at.item("actions", index).field("name").wrong("is given twice");
-        }
-    }
+    let actions = actions.map(|(index, one)| {
+        let at = at.item("actions", index);
+        action(&at, &resources, ("overload_actions", &one.name), &one.triggers)
+    });
+    let actions = once(at, "actions", gather(actions)?)?;
+    let points = pb.loadshed_points.iter().enumerate().map(|(index, one)| {
+        let at = at.item("loadshed_points", index);
+        action(&at, &resources, ("load_shed_points", &one.name), &one.triggers)
+    });
+    let points = once(at, "loadshed_points", gather(points)?)?;
+    let actions = [actions, points].concat();
     let refresh = positive(at, "refresh_interval", &pb.refresh_interval)?.unwrap_or(Duration::from_secs(1));
     Ok(Overload { refresh, resources, actions, max_connections })
 }
@@ -78,18 +85,31 @@ fn monitor(at: &At<'_>, pb: &pb::ResourceMonitor) -> Result<Watched> {
     Ok(Watched::Resource(Resource { name: not_empty(at, "name", &pb.name)?.into(), monitor }))
 }
 
-fn action(at: &At<'_>, resources: &[Resource], pb: &pb::OverloadAction) -> Result<Action> {
-    let bare = pb.name.strip_prefix("envoy.overload_actions.").unwrap_or_default();
-    let Some(kind) = KINDS.into_iter().find(|kind| kind.name() == bare) else {
-        let known = KINDS.map(ActionKind::name).join(", ");
-        return at
-            .field("name")
-            .wrong(format!("`{}` is not implemented; envoy.overload_actions.{{{known}}} are", pb.name));
+/// Each kind may be given once.
+fn once(at: &At<'_>, list: &str, actions: Vec<Action>) -> Result<Vec<Action>> {
+    let twice = |(index, one): &(usize, &Action)| actions[..*index].iter().any(|earlier| earlier.kind == one.kind);
+    match actions.iter().enumerate().find(twice) {
+        Some((index, _)) => at.item(list, index).field("name").wrong("is given twice"),
+        None => Ok(actions),
+    }
+}
+
+fn action(
+    at: &At<'_>,
+    resources: &[Resource],
+    (group, name): (&str, &str),
+    triggers: &[pb::Trigger],
+) -> Result<Action> {
+    let of_group = || KINDS.into_iter().filter(|kind| kind.group() == group);
+    let bare = name.strip_prefix(&format!("envoy.{group}.")).unwrap_or_default();
+    let Some(kind) = of_group().find(|kind| kind.name() == bare) else {
+        let known = of_group().map(ActionKind::name).collect::<Vec<_>>().join(", ");
+        return at.field("name").wrong(format!("`{name}` is not implemented; envoy.{group}.{{{known}}} are"));
     };
-    if pb.triggers.is_empty() {
+    if triggers.is_empty() {
         return at.field("triggers").wrong("must have at least one trigger");
     }
-    let triggers = pb.triggers.iter().enumerate();
+    let triggers = triggers.iter().enumerate();
     Ok(Action {
         kind,
         triggers: gather(triggers.map(|(index, one)| trigger(&at.item("triggers", index), resources, one)))?,

@@ -2,7 +2,8 @@
 
 use super::action::{self, Inherited};
 use super::header::{self, header_lists};
-use super::{Context, Result, filter, flag, known, lower, matcher, not_empty, retry, template, uint};
+use super::{Context, Result, filter, flag, known, lower, matcher, not_empty, on_demand, retry, template, uint};
+use crate::kind::ResourceKind;
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::pb::google::protobuf::{UInt32Value, UInt64Value};
 use crate::problem::{At, Problem, Problems, gather};
@@ -17,10 +18,34 @@ use std::sync::Arc;
 /// Bytes; what listeners buffer unless they say otherwise.
 const DEFAULT_BUFFER: u32 = 1 << 20;
 
+/// A table written in place. On its own it has no name to ask for virtual hosts by.
 pub fn table(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Result<RouteTable> {
+    if pb.vhds.is_some() {
+        return at.field("vhds").wrong("is for tables that come by RDS");
+    }
+    linked(cx, at, pb)
+}
+
+/// A table that came by RDS, together with the virtual hosts that came for it.
+pub fn discovered(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Result<RouteTable> {
+    let table = linked(cx, at, pb)?;
+    let Some(vhds) = &pb.vhds else { return Ok(table) };
+    let source = on_demand::by_name(cx.scope, &at.field("vhds"), "config_source", &vhds.config_source)?;
+    cx.need(ResourceKind::VirtualHosts, not_empty(at, "name", &pb.name)?, source.clone());
+    Ok(RouteTable { more_hosts: Some(source), ..table })
+}
+
+/// A virtual host on demand, apart from its table.
+pub fn host_alone(cx: &Context<'_>, at: &At<'_>, pb: &pb::VirtualHost) -> Result<()> {
+    let table = pb::RouteConfiguration::default();
+    let scope = action::Scope { clusters: None, known: cx.scope, table: &table };
+    virtual_host(&scope, &Inherited::default(), at, pb).map(|_| ())
+}
+
+fn linked(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Result<RouteTable> {
     // Envoy validates by default what is written in place; a table that came by RDS is never compiled with clusters.
     let clusters = cx.scope.clusters.as_ref().filter(|_| flag(&pb.validate_clusters).unwrap_or(true));
-    let scope = action::Scope { clusters, table: pb };
+    let scope = action::Scope { clusters, known: cx.scope, table: pb };
     let inherited = Inherited {
         mirrors: action::mirrors(&scope, at, &pb.request_mirror_policies, &Arc::default())?,
         ..Inherited::default()
@@ -37,13 +62,14 @@ pub fn table(cx: &Context<'_>, at: &At<'_>, pb: &pb::RouteConfiguration) -> Resu
         domains: domains(at, &pb.virtual_hosts)?,
         virtual_hosts,
         edits: header::edits(at, &header_lists!(pb))?,
-        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
+        filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
         most_specific_wins: pb.most_specific_header_mutations_wins,
         ignore_port_in_host: pb.ignore_port_in_host_matching,
         ignore_path_parameters: pb.ignore_path_parameters_in_path_matching,
         host_header: host_header.transpose()?,
         internal_only_headers: gather(internal)?,
         max_direct_response_body: max_body(pb),
+        more_hosts: None,
     })
 }
 
@@ -107,7 +133,7 @@ fn virtual_host(
         name: pb.name.as_str().into(),
         routes: gather(routes)?,
         edits: header::edits(at, &header_lists!(pb))?,
-        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
+        filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
         require_tls: match known(at, "require_tls", pb.require_tls)? {
             TlsRequirementType::None => RequireTls::None,
             TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
@@ -157,7 +183,7 @@ fn route(
         stat_prefix: pb.stat_prefix.as_str().into(),
         body_limit: own.or(limit),
         edits: header::edits(at, &header_lists!(pb))?,
-        filters: filter::of_route(at, &pb.typed_per_filter_config)?,
+        filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
     })
 }
 

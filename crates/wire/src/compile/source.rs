@@ -6,17 +6,8 @@ use crate::problem::At;
 use core::api_config_source::ApiType;
 use core::config_source::ConfigSourceSpecifier;
 use core::grpc_service::TargetSpecifier;
-use std::path::PathBuf;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Source {
-    /// The aggregated stream of `dynamic_resources.ads_config`.
-    Ads,
-    /// A file holding a `DiscoveryResponse` or a list `resources:`, read again when it is replaced.
-    Path(PathBuf),
-    /// A stream of its own to a cluster.
-    Grpc { cluster: String, delta: bool },
-}
+pub use model::demand::Source;
 
 /// The aggregated stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,18 +66,19 @@ pub(super) fn transport(cx: &mut Context<'_>, at: &At<'_>, socket: &core::Transp
     };
     let at = at.field("typed_config");
     let wrapper: ProxyProtocolUpstreamTransport = unpack(&at, any)?;
-    let version = known(&at.field("config"), "version", wrapper.config.unwrap_or_default().version)?;
+    let version = proxy_version(&at.field("config"), &wrapper.config.unwrap_or_default())?;
     let inner = at.required("transport_socket", &wrapper.transport_socket)?;
     let inner_at = at.field("transport_socket");
     if typed(&inner_at, inner)?.is_some_and(|any| type_name(&any.type_url) == PROXY_PROTOCOL) {
         return inner_at.wrong("cannot be another PROXY protocol transport");
     }
-    Ok(ClientTransport {
-        tls: client(cx, &inner_at, inner)?,
-        proxy_protocol: Some(match version {
-            Version::V1 => ProxyVersion::V1,
-            Version::V2 => ProxyVersion::V2,
-        }),
+    Ok(ClientTransport { tls: client(cx, &inner_at, inner)?, proxy_protocol: Some(version) })
+}
+
+pub(super) fn proxy_version(at: &At<'_>, pb: &core::ProxyProtocolConfig) -> Result<ProxyVersion> {
+    Ok(match known(at, "version", pb.version)? {
+        Version::V1 => ProxyVersion::V1,
+        Version::V2 => ProxyVersion::V2,
     })
 }
 

@@ -2,13 +2,12 @@
 
 use super::{Change, Held, Incoming, Resources};
 use crate::compile::source::Source;
-use crate::compile::{Compiled, Scope, cluster, compiled, endpoint, listener, route, secret};
+use crate::compile::{Compiled, cluster, compiled, endpoint, listener, route, scope, secret};
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use crate::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::pb::envoy::config::listener::v3::Listener as PbListener;
-use crate::pb::envoy::config::route::v3::RouteConfiguration;
-use crate::pb::envoy::extensions::transport_sockets::tls::v3::Secret as PbSecret;
+use crate::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration, VirtualHost as PbVirtualHost};
 use crate::problem::{At, Problems};
 use crate::support;
 use model::Address;
@@ -16,10 +15,12 @@ use model::cluster::Cluster;
 use model::endpoint::Assignment;
 use model::listener::Listener;
 use model::route::RouteTable;
+use model::scope::Scope as RouteScope;
 use model::tls::Secret;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A resource that cannot be carried out, and why.
@@ -47,17 +48,19 @@ enum Value {
     Cluster(Compiled<Arc<Cluster>>),
     Listener(Compiled<Arc<Listener>>),
     Endpoints(Arc<Assignment>),
-    Routes(Arc<RouteTable>),
+    Routes(Compiled<Arc<RouteTable>>),
+    VirtualHost,
+    Scope(Arc<RouteScope>),
     Secret(Secret),
 }
 
 impl Resources {
     /// Takes a response over, or says what is wrong with it and changes nothing.
-    pub fn apply(&mut self, change: Change) -> Result<(), Rejected> {
+    pub fn apply(&mut self, mut change: Change) -> Result<(), Rejected> {
         let mut rejections = Vec::new();
         let mut accepted: Vec<(Arc<str>, Incoming, Option<Value>)> = Vec::new();
         let mut seen = HashSet::new();
-        for incoming in change.upserts {
+        for incoming in std::mem::take(&mut change.upserts) {
             match self.prepare(change.kind, &incoming) {
                 Ok((name, _)) if !seen.insert(name.clone()) => {
                     let problems = At::ROOT.problem("is given twice in one response").into();
@@ -76,17 +79,112 @@ impl Resources {
         if !rejections.is_empty() {
             return Err(Rejected(rejections));
         }
-        for (name, incoming, value) in accepted {
-            self.take(change.kind, name, incoming, value);
+        if change.kind == ResourceKind::ScopedRoutes {
+            self.check_scope_keys(&accepted, &change)?;
+            self.changed |= self.scoped.insert(change.source.clone());
         }
-        self.remove(change.kind, &change.removed, change.full.then_some(&seen));
+        let before = (change.kind == ResourceKind::VirtualHosts).then(|| self.virtual_hosts.clone());
+        let mut names: Vec<String> = seen.iter().map(ToString::to_string).collect();
+        let mut touched = change.removed.clone();
+        for (name, mut incoming, value) in accepted {
+            names.append(&mut incoming.aliases);
+            touched.extend(value.is_some().then(|| name.to_string()));
+            self.take(change.kind, name, incoming, value, &change.source);
+        }
+        self.remove(&change, change.full.then_some(&seen));
+        if let Some(before) = before {
+            self.relink(&touched).inspect_err(|_| self.virtual_hosts = before)?;
+        }
+        // A cluster that came may have to warm yet; the workers see when it is there.
+        if change.kind != ResourceKind::Cluster {
+            self.answer(change.kind, names.iter().map(String::as_str));
+        }
+        self.answer_absent(change.kind, &change.absent);
+        if matches!(change.kind, ResourceKind::ScopedRoutes | ResourceKind::Listener) {
+            self.refer(&self.active_scopes());
+        }
         Ok(())
+    }
+
+    /// Links the tables of these virtual hosts anew.
+    fn relink(&mut self, names: &[String]) -> Result<(), Rejected> {
+        let tables: BTreeSet<Arc<str>> = names.iter().filter_map(|name| self.table_of(name)).collect();
+        let mut linked = Vec::new();
+        for name in tables {
+            let held = &self.routes[&name];
+            let table = self.table(&held.body);
+            let table = table.map_err(|problems| Rejected(vec![Rejection { name: name.to_string(), problems }]))?;
+            linked.push((name, table));
+        }
+        for (name, table) in linked {
+            self.changed = true;
+            self.routes.get_mut(&name).expect("looked up before").value = table;
+        }
+        Ok(())
+    }
+
+    /// The table on demand that a virtual host's name begins with.
+    fn table_of(&self, virtual_host: &str) -> Option<Arc<str>> {
+        virtual_host.match_indices('/').find_map(|(at, _)| {
+            let (name, held) = self.routes.get_key_value(&virtual_host[..at])?;
+            held.value.value.more_hosts.as_ref().map(|_| name.clone())
+        })
+    }
+
+    /// A route table with the virtual hosts that came for it.
+    fn table(&self, body: &[u8]) -> Result<Compiled<Arc<RouteTable>>, Problems> {
+        let mut message: RouteConfiguration = decode(body)?;
+        if message.vhds.is_some() {
+            let first = format!("{}/", message.name);
+            let own = self.virtual_hosts.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+            let own = own.take_while(|(name, _)| name.starts_with(&first));
+            let own: Vec<PbVirtualHost> = own.map(|(_, held)| decode(&held.body)).collect::<Result<_, _>>()?;
+            let replaced: HashSet<&str> = own.iter().map(|host| host.name.as_str()).collect();
+            message.virtual_hosts.retain(|host| !replaced.contains(host.name.as_str()));
+            message.virtual_hosts.extend(own);
+        }
+        compiled(&self.scope, |cx| route::discovered(cx, &At::ROOT, &message).map(Arc::new))
+    }
+
+    /// Two scopes with one key would share its requests by chance.
+    fn check_scope_keys(
+        &self,
+        accepted: &[(Arc<str>, Incoming, Option<Value>)],
+        change: &Change,
+    ) -> Result<(), Rejected> {
+        let stays = |name: &Arc<str>| {
+            let told = change.full || change.removed.iter().any(|gone| **gone == **name);
+            !told && !accepted.iter().any(|(new, _, value)| new == name && value.is_some())
+        };
+        let listed = |name: &Arc<str>| accepted.iter().any(|(new, _, value)| new == name && value.is_none());
+        let held =
+            self.scopes.iter().filter(|(name, (from, _))| *from == change.source && (stays(name) || listed(name)));
+        let held = held.map(|(_, (_, held))| &held.value);
+        let new = accepted.iter().filter_map(|(_, _, value)| match value {
+            Some(Value::Scope(scope)) => Some(scope),
+            _ => None,
+        });
+        let mut owners: HashMap<&[Box<str>], &RouteScope> = HashMap::new();
+        let mut rejections = Vec::new();
+        for scope in held.chain(new) {
+            if let Some(owner) = owners.insert(&scope.key, scope) {
+                let problems =
+                    At::ROOT.field("key").problem(format!("is the key of scope `{}` too", owner.name)).into();
+                rejections.push(Rejection { name: scope.name.to_string(), problems });
+            }
+        }
+        if rejections.is_empty() { Ok(()) } else { Err(Rejected(rejections)) }
     }
 
     /// The name and the compiled value; no value when the bytes are those that are held already.
     fn prepare(&self, kind: ResourceKind, incoming: &Incoming) -> Result<(Arc<str>, Option<Value>), Rejection> {
         let reject = |name: &str, problems: Problems| Rejection { name: name.to_string(), problems };
-        let own = kind.name_of(&incoming.body).map_err(|error| {
+        // Inside, a virtual host may be called as it likes.
+        let own = kind.name_of(&incoming.body).map(|own| match kind {
+            ResourceKind::VirtualHosts if !incoming.name.is_empty() => incoming.name.clone(),
+            _ => own,
+        });
+        let own = own.map_err(|error| {
             let problem = At::ROOT.problem(format!("is not a {}: {error}", kind.message_name()));
             reject(&incoming.name, problem.into())
         })?;
@@ -105,7 +203,7 @@ impl Resources {
         if !report.refused.is_empty() {
             return Err(reject(name, Problems(report.refused)));
         }
-        let value = compile(&self.scope, kind, name, &incoming.body).map_err(|problems| reject(name, problems))?;
+        let value = self.compile(kind, name, &incoming.body).map_err(|problems| reject(name, problems))?;
         self.check_sources(&value).map_err(|problems| reject(name, problems))?;
         Ok((name.into(), Some(value)))
     }
@@ -115,7 +213,7 @@ impl Resources {
         let needs = match value {
             Value::Cluster(one) => &one.needs,
             Value::Listener(one) => &one.needs,
-            Value::Endpoints(_) | Value::Routes(_) | Value::Secret(_) => return Ok(()),
+            _ => return Ok(()),
         };
         let missing = needs
             .iter()
@@ -132,6 +230,8 @@ impl Resources {
             ResourceKind::Listener => self.listeners.get(name).map(|held| &held.body),
             ResourceKind::Endpoints => self.endpoints.get(name).map(|held| &held.body),
             ResourceKind::Routes => self.routes.get(name).map(|held| &held.body),
+            ResourceKind::VirtualHosts => self.virtual_hosts.get(name).map(|held| &held.body),
+            ResourceKind::ScopedRoutes => self.scopes.get(name).map(|(_, held)| &held.body),
             ResourceKind::Secret => self.secrets.get(name).map(|held| &held.body),
         }
     }
@@ -167,7 +267,14 @@ impl Resources {
         rejections
     }
 
-    fn take(&mut self, kind: ResourceKind, name: Arc<str>, incoming: Incoming, value: Option<Value>) {
+    fn take(
+        &mut self,
+        kind: ResourceKind,
+        name: Arc<str>,
+        incoming: Incoming,
+        value: Option<Value>,
+        source: &Option<Source>,
+    ) {
         let Incoming { version, body, .. } = incoming;
         let Some(value) = value else { return self.rename_version(kind, &name, version) };
         self.changed = true;
@@ -176,6 +283,8 @@ impl Resources {
             Value::Listener(value) => _ = self.listeners.insert(name, Held { version, body, value }),
             Value::Endpoints(value) => _ = self.endpoints.insert(name, Held { version, body, value }),
             Value::Routes(value) => _ = self.routes.insert(name, Held { version, body, value }),
+            Value::VirtualHost => _ = self.virtual_hosts.insert(name, Held { version, body, value: () }),
+            Value::Scope(value) => _ = self.scopes.insert(name, (source.clone(), Held { version, body, value })),
             Value::Secret(value) => _ = self.secrets.insert(name, Held { version, body, value }),
         }
     }
@@ -187,6 +296,8 @@ impl Resources {
             ResourceKind::Listener => self.listeners.get_mut(name).map(|held| &mut held.version),
             ResourceKind::Endpoints => self.endpoints.get_mut(name).map(|held| &mut held.version),
             ResourceKind::Routes => self.routes.get_mut(name).map(|held| &mut held.version),
+            ResourceKind::VirtualHosts => self.virtual_hosts.get_mut(name).map(|held| &mut held.version),
+            ResourceKind::ScopedRoutes => self.scopes.get_mut(name).map(|(_, held)| &mut held.version),
             ResourceKind::Secret => self.secrets.get_mut(name).map(|held| &mut held.version),
         };
         if let Some(held) = held {
@@ -194,25 +305,59 @@ impl Resources {
         }
     }
 
-    /// Clusters and listeners go when they are removed. The others go when nothing refers to them any more: without
-    /// them their users would break.
-    fn remove(&mut self, kind: ResourceKind, removed: &[String], all: Option<&HashSet<Arc<str>>>) {
-        fn drop_gone<T>(
-            held: &mut BTreeMap<Arc<str>, Held<T>>,
-            removed: &[String],
-            all: Option<&HashSet<Arc<str>>>,
-        ) -> bool {
-            let before = held.len();
-            held.retain(|name, _| {
-                !removed.iter().any(|gone| **gone == **name) && all.is_none_or(|all| all.contains(name))
-            });
-            held.len() != before
-        }
-        self.changed |= match kind {
-            ResourceKind::Cluster => drop_gone(&mut self.clusters, removed, all),
-            ResourceKind::Listener => drop_gone(&mut self.listeners, removed, all),
-            ResourceKind::Endpoints | ResourceKind::Routes | ResourceKind::Secret => false,
+    /// Clusters, listeners, scopes and virtual hosts go when they are removed. The others go when nothing refers to them
+    /// any more: without them their users would break.
+    fn remove(&mut self, change: &Change, all: Option<&HashSet<Arc<str>>>) {
+        let stays = |name: &Arc<str>| {
+            let told = change.removed.iter().any(|gone| **gone == **name);
+            !told && all.is_none_or(|all| all.contains(name))
         };
+        let count = |all: &Self| all.clusters.len() + all.listeners.len() + all.scopes.len() + all.virtual_hosts.len();
+        let before = count(self);
+        match change.kind {
+            ResourceKind::Cluster => {
+                let mut clusters = std::mem::take(&mut self.clusters);
+                let told = |name: &Arc<str>| change.removed.iter().any(|gone| **gone == **name);
+                clusters.retain(|name, _| stays(name) || (self.is_on_demand(name) && !told(name)));
+                self.clusters = clusters;
+            }
+            ResourceKind::Listener => self.listeners.retain(|name, _| stays(name)),
+            ResourceKind::VirtualHosts => self.virtual_hosts.retain(|name, _| stays(name)),
+            ResourceKind::ScopedRoutes => {
+                self.scopes.retain(|name, (from, _)| stays(name) || (from.is_some() && *from != change.source));
+            }
+            ResourceKind::Endpoints | ResourceKind::Routes | ResourceKind::Secret => {}
+        }
+        self.changed |= count(self) != before;
+    }
+
+    fn compile(&self, kind: ResourceKind, name: &str, body: &[u8]) -> Result<Value, Problems> {
+        let (scope, at) = (&self.scope, At::ROOT);
+        Ok(match kind {
+            ResourceKind::Cluster => {
+                let message: PbCluster = decode(body)?;
+                Value::Cluster(compiled(scope, |cx| cluster::cluster(cx, &at, &message).map(Arc::new))?)
+            }
+            ResourceKind::Listener => {
+                let mut message: PbListener = decode(body)?;
+                message.name = name.to_string();
+                Value::Listener(compiled(scope, |cx| listener::listener(cx, &at, &message).map(Arc::new))?)
+            }
+            ResourceKind::Endpoints => {
+                let message: ClusterLoadAssignment = decode(body)?;
+                Value::Endpoints(Arc::new(endpoint::assignment(&at, endpoint::Names::AddressesOnly, &message)?))
+            }
+            ResourceKind::Routes => Value::Routes(self.table(body)?),
+            ResourceKind::VirtualHosts => {
+                compiled(scope, |cx| route::host_alone(cx, &at, &decode(body)?))?;
+                Value::VirtualHost
+            }
+            ResourceKind::ScopedRoutes => {
+                let message: ScopedRouteConfiguration = decode(body)?;
+                Value::Scope(Arc::new(compiled(scope, |cx| scope::scope(cx, &at, &message))?.value))
+            }
+            ResourceKind::Secret => Value::Secret(secret::secret(&at, &decode(body)?)?),
+        })
     }
 }
 
@@ -222,32 +367,6 @@ fn addresses(listener: &Listener) -> impl Iterator<Item = &Address> {
     all.filter(|address| address.tcp().is_none_or(|tcp| tcp.port() != 0))
 }
 
-fn compile(scope: &Scope, kind: ResourceKind, name: &str, body: &[u8]) -> Result<Value, Problems> {
-    fn decode<M: Message + Default>(body: &[u8]) -> Result<M, Problems> {
-        M::decode(body).map_err(|error| At::ROOT.problem(error.to_string()).into())
-    }
-    let at = At::ROOT;
-    Ok(match kind {
-        ResourceKind::Cluster => {
-            let message: PbCluster = decode(body)?;
-            Value::Cluster(compiled(scope, |cx| cluster::cluster(cx, &at, &message).map(Arc::new))?)
-        }
-        ResourceKind::Listener => {
-            let mut message: PbListener = decode(body)?;
-            message.name = name.to_string();
-            Value::Listener(compiled(scope, |cx| listener::listener(cx, &at, &message).map(Arc::new))?)
-        }
-        ResourceKind::Endpoints => {
-            let message: ClusterLoadAssignment = decode(body)?;
-            Value::Endpoints(Arc::new(endpoint::assignment(&at, endpoint::Names::AddressesOnly, &message)?))
-        }
-        ResourceKind::Routes => {
-            let message: RouteConfiguration = decode(body)?;
-            Value::Routes(Arc::new(compiled(scope, |cx| route::table(cx, &at, &message))?.value))
-        }
-        ResourceKind::Secret => {
-            let message: PbSecret = decode(body)?;
-            Value::Secret(secret::secret(&at, &message)?)
-        }
-    })
+fn decode<M: Message + Default>(body: &[u8]) -> Result<M, Problems> {
+    M::decode(body).map_err(|error| At::ROOT.problem(error.to_string()).into())
 }

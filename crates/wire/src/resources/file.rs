@@ -16,7 +16,8 @@ pub fn read_file(kind: ResourceKind, file: &str, text: &str) -> Result<Change, F
             let text = format!("is a {}; this file must hold {}", any.type_url, kind.type_url());
             return Err(document.explain(At::ROOT.item("resources", index).problem(text).into()));
         }
-        upserts.push(Incoming { name: String::new(), version: response.version_info.clone(), body: any.value.into() });
+        let (version, body) = (response.version_info.clone(), any.value.into());
+        upserts.push(Incoming { name: String::new(), version, aliases: Vec::new(), body });
     }
-    Ok(Change { kind, upserts, removed: Vec::new(), full: true })
+    Ok(Change { upserts, full: true, ..Change::of(kind) })
 }

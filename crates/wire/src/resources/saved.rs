@@ -9,11 +9,15 @@ use crate::problem::At;
 use prost::Message;
 
 impl Resources {
-    /// Everything accepted but secrets: private keys do not belong in this file.
+    /// Everything accepted but secrets: private keys do not belong in this file. What requests asked for is asked for
+    /// again.
     pub fn export(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for kind in ResourceKind::ALL.into_iter().filter(|kind| *kind != ResourceKind::Secret) {
-            let resources = self.dump(kind).into_iter().map(|held| Resource {
+        let left_out = [ResourceKind::Secret, ResourceKind::VirtualHosts];
+        for kind in ResourceKind::ALL.into_iter().filter(|kind| !left_out.contains(kind)) {
+            let kept = self.dump(kind).into_iter();
+            let kept = kept.filter(|held| kind != ResourceKind::Cluster || !self.is_on_demand(&held.name));
+            let resources = kept.map(|held| Resource {
                 name: held.name.to_string(),
                 version: held.version,
                 resource: Some(Any { type_url: kind.type_url().into(), value: held.body.to_vec() }),
@@ -42,9 +46,10 @@ impl Resources {
             let upserts = message.resources.into_iter().map(|resource| Incoming {
                 name: resource.name,
                 version: resource.version,
+                aliases: Vec::new(),
                 body: resource.resource.map(|any| any.value).unwrap_or_default().into(),
             });
-            self.apply(Change { kind, upserts: upserts.collect(), removed: Vec::new(), full: false })?;
+            self.apply(Change { upserts: upserts.collect(), ..Change::of(kind) })?;
         }
         Ok(())
     }

@@ -13,10 +13,18 @@ dynamic_resources:
 ";
 
 fn store() -> Resources {
-    Resources::new(&load(Some(("f", ADS)), &Overrides::default()).unwrap())
+    store_of(ADS)
 }
 
-fn change(kind: ResourceKind, resources: &[&str], full: bool) -> Change {
+pub(super) fn store_of(bootstrap: &str) -> Resources {
+    Resources::new(&load(Some(("f", bootstrap)), &Overrides::default()).unwrap())
+}
+
+pub(super) fn of(names: &[&str]) -> Interest {
+    names.iter().map(ToString::to_string).collect::<BTreeSet<String>>().into()
+}
+
+pub(super) fn change(kind: ResourceKind, resources: &[&str], full: bool) -> Change {
     let list: Vec<String> =
         resources.iter().map(|one| one.replacen('{', &format!("{{\"@type\": {}, ", kind.type_url()), 1)).collect();
     let text = format!("{{version_info: v1, resources: [{}]}}", list.join(", "));
@@ -48,7 +56,7 @@ fn clusters_warm_with_their_first_assignment() {
     let mut store = store();
     store.apply(change(ResourceKind::Cluster, &[STATIC, EDS], true)).unwrap();
     assert_eq!(names(&store.snapshot().clusters), ["a", "xds"]);
-    assert_eq!(store.wanted(ResourceKind::Endpoints, &Source::Ads), BTreeSet::from(["e".to_string()]));
+    assert_eq!(store.wanted(ResourceKind::Endpoints, &Source::Ads), of(&["e"]));
     assert!(store.dump(ResourceKind::Cluster).iter().any(|dumped| &*dumped.name == "e" && dumped.warming));
     store.apply(change(ResourceKind::Endpoints, &[ENDPOINTS], true)).unwrap();
     let snapshot = store.snapshot();
@@ -66,11 +74,11 @@ fn a_warming_successor_leaves_the_predecessor_serving() {
     store.apply(change(ResourceKind::Listener, &[&listener("l", 80, "two")], true)).unwrap();
     let during = store.snapshot();
     assert!(Arc::ptr_eq(&before.listeners["l"], &during.listeners["l"]));
-    assert_eq!(store.wanted(ResourceKind::Routes, &Source::Ads).len(), 2, "both are in use");
+    assert_eq!(store.wanted(ResourceKind::Routes, &Source::Ads).names.len(), 2, "both are in use");
     store.apply(change(ResourceKind::Routes, &["{name: two}"], true)).unwrap();
     let after = store.snapshot();
     assert!(!Arc::ptr_eq(&before.listeners["l"], &after.listeners["l"]));
-    assert_eq!(store.wanted(ResourceKind::Routes, &Source::Ads), BTreeSet::from(["two".to_string()]));
+    assert_eq!(store.wanted(ResourceKind::Routes, &Source::Ads), of(&["two"]));
 }
 
 #[test]
@@ -98,7 +106,7 @@ fn state_of_the_world_removes_and_delta_does_not() {
     assert!(second.generation > first.generation);
     store.apply(change(ResourceKind::Cluster, &["{name: c}"], true)).unwrap();
     assert_eq!(names(&store.snapshot().clusters), ["c", "xds"]);
-    let removed = Change { kind: ResourceKind::Cluster, upserts: vec![], removed: vec!["c".into()], full: false };
+    let removed = Change { removed: vec!["c".into()], ..Change::of(ResourceKind::Cluster) };
     store.apply(removed).unwrap();
     assert_eq!(names(&store.snapshot().clusters), ["xds"]);
 }
@@ -130,7 +138,7 @@ fn provided_secrets_satisfy_and_are_not_asked_for() {
         {tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}]}}}}";
     store.apply(change(ResourceKind::Cluster, &[tls], true)).unwrap();
     assert!(!store.snapshot().clusters.contains_key("t"));
-    assert_eq!(store.wanted(ResourceKind::Secret, &Source::Ads).len(), 1);
+    assert_eq!(store.wanted(ResourceKind::Secret, &Source::Ads).names.len(), 1);
     let inline = model::tls::DataSource::Inline(Arc::from(&b"pem"[..]));
     let own = Secret::Certificate(Arc::new(model::tls::Certificate { chain: inline.clone(), key: inline }));
     store.provide([("default".into(), own)]);

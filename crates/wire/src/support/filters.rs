@@ -8,6 +8,8 @@ pub(super) const FILTERS: &[Declared] = &[
         "start_child_span suppress_envoy_headers respect_expected_rq_timeout",
         &[("dynamic_stats", CLUSTER_STATS), ("suppress_grpc_request_failure_code_stats", CLUSTER_STATS)],
     ),
+    all("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"),
+    all("envoy.extensions.filters.http.health_check.v3.HealthCheck"),
     all("envoy.extensions.filters.http.cors.v3.Cors"),
     some(
         "envoy.extensions.filters.http.cors.v3.CorsPolicy",
@@ -70,11 +72,12 @@ pub(super) const FILTERS: &[Declared] = &[
     partly("envoy.config.core.v3.RuntimePercent", "default_value", &[("runtime_key", NO_RUNTIME)]),
     some(
         "envoy.config.accesslog.v3.AccessLogFilter",
-        "status_code_filter duration_filter runtime_filter and_filter or_filter header_filter response_flag_filter \
+        "status_code_filter duration_filter not_health_check_filter runtime_filter and_filter or_filter header_filter response_flag_filter \
          grpc_status_filter",
     ),
     all("envoy.config.accesslog.v3.StatusCodeFilter"),
     all("envoy.config.accesslog.v3.DurationFilter"),
+    all("envoy.config.accesslog.v3.NotHealthCheckFilter"),
     partly(
         "envoy.config.accesslog.v3.RuntimeFilter",
         "percent_sampled",

@@ -3,9 +3,12 @@
 //! `table` declares what is supported. The declarations are resolved to field numbers once, with the schema; after
 //! that messages are checked as they come from the wire, without it.
 
-mod filters;
 mod balancing;
+mod filters;
+mod network;
+mod on_demand;
 mod table;
+mod upstream;
 
 use crate::problem::{At, Problem};
 use crate::schema::{schema, type_name};

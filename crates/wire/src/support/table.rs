@@ -1,6 +1,7 @@
 //! What of Envoy's API is implemented, message by message. A field that is named nowhere here is refused.
 
 use super::filters::FILTERS;
+use super::{network, upstream};
 
 pub(super) struct Declared {
     pub(super) message: &'static str,
@@ -26,7 +27,7 @@ pub(super) const fn partly(
     Declared { message, supported, without_effect }
 }
 
-const DESCRIPTIVE: &str = "describes; nothing reads it";
+pub(super) const DESCRIPTIVE: &str = "describes; nothing reads it";
 const FILES_ARE_WATCHED: &str = "the files themselves are watched";
 pub(super) const NO_RUNTIME: &str = "there is no runtime to look it up in; defaults apply";
 pub(super) const CLUSTER_STATS: &str = "the statistics are always there";
@@ -35,17 +36,19 @@ const PARSER: &str = "there is one parser";
 pub(super) const TABLE: &[&[Declared]] = &[
     BOOTSTRAP,
     CORE,
-    LISTENER,
+    network::LISTENER,
     HTTP,
     ROUTE,
-    CLUSTER,
-    HEALTH,
-    OVERLOAD,
-    ENDPOINT,
+    upstream::CLUSTER,
+    upstream::HEALTH,
+    network::OVERLOAD,
+    upstream::ENDPOINT,
     TLS,
+    network::NETWORK_FILTERS,
     EXTENSIONS,
     FILTERS,
     super::balancing::BALANCING,
+    super::on_demand::ON_DEMAND,
 ];
 
 const BOOTSTRAP: &[Declared] = &[
@@ -155,7 +158,7 @@ const CORE: &[Declared] = &[
     some(
         "envoy.config.core.v3.HttpProtocolOptions",
         "idle_timeout max_headers_count max_connection_duration max_stream_duration headers_with_underscores_action \
-         max_requests_per_connection",
+         max_requests_per_connection max_connection_duration_jitter",
     ),
     partly(
         "envoy.config.core.v3.Http1ProtocolOptions",
@@ -197,36 +200,6 @@ const CORE: &[Declared] = &[
     all("envoy.type.matcher.v3.RegexMatchAndSubstitute"),
 ];
 
-const LISTENER: &[Declared] = &[
-    partly(
-        "envoy.config.listener.v3.Listener",
-        "name address additional_addresses filter_chains default_filter_chain use_original_dst \
-         per_connection_buffer_limit_bytes listener_filters listener_filters_timeout access_log tcp_backlog_size \
-         stat_prefix enable_reuse_port tcp_keepalive continue_on_listener_filters_timeout \
-         ignore_global_conn_limit bypass_overload_manager",
-        &[
-            ("metadata", DESCRIPTIVE),
-            ("traffic_direction", DESCRIPTIVE),
-            ("drain_type", "listeners drain on removal, change and shutdown"),
-            ("connection_balance_config", "connections are shared out over the workers anyway"),
-            ("max_connections_to_accept_per_socket_event", "workers accept what they can serve"),
-        ],
-    ),
-    some("envoy.config.listener.v3.AdditionalAddress", "address"),
-    partly(
-        "envoy.config.listener.v3.FilterChain",
-        "filter_chain_match filters transport_socket name transport_socket_connect_timeout",
-        &[("metadata", DESCRIPTIVE)],
-    ),
-    some(
-        "envoy.config.listener.v3.FilterChainMatch",
-        "prefix_ranges source_prefix_ranges source_ports destination_port transport_protocol application_protocols \
-         server_names source_type direct_source_prefix_ranges",
-    ),
-    all("envoy.config.listener.v3.Filter"),
-    some("envoy.config.listener.v3.ListenerFilter", "name typed_config config_discovery"),
-];
-
 const HTTP: &[Declared] = &[
     partly(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -239,7 +212,8 @@ const HTTP: &[Declared] = &[
          stream_error_on_invalid_http_message request_headers_timeout strip_any_host_port \
          path_with_escaped_slashes_action strip_trailing_host_dot proxy_status_config \
          internal_address_config early_header_mutation_extensions original_ip_detection_extensions \
-         append_x_forwarded_port scheme_header_transformation add_user_agent",
+         append_x_forwarded_port scheme_header_transformation add_user_agent append_local_overload \
+         request_id_extension",
         &[
             ("delayed_close_timeout", "a connection is closed when the peer has what was sent to it"),
             ("http1_safe_max_connection_duration", "connections always end between requests"),
@@ -251,10 +225,19 @@ const HTTP: &[Declared] = &[
         &[("unix_sockets", "a client on a Unix socket has no address and counts as external")],
     ),
     all("envoy.extensions.filters.network.http_connection_manager.v3.Rds"),
-    some("envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes", ""),
-    some(
+    partly(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         "name typed_config config_discovery disabled",
+        &[("is_optional", "an unknown filter is always an error")],
+    ),
+    all("envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension"),
+    partly(
+        "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        "",
+        &[
+            ("pack_trace_reason", "requests are not traced"),
+            ("use_request_id_for_trace_sampling", "requests are not traced"),
+        ],
     ),
     some(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
@@ -281,7 +264,7 @@ const ROUTE: &[Declared] = &[
         "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add \
          request_headers_to_remove validate_clusters most_specific_header_mutations_wins \
          max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config \
-         internal_only_headers request_mirror_policies vhost_header ignore_path_parameters_in_path_matching",
+         internal_only_headers request_mirror_policies vhds vhost_header ignore_path_parameters_in_path_matching",
         &[("metadata", DESCRIPTIVE)],
     ),
     partly(
@@ -334,7 +317,8 @@ const ROUTE: &[Declared] = &[
          host_rewrite_literal",
         &[("trace_sampled", "requests are not traced")],
     ),
-    some("envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type enabled"),
+    all("envoy.config.route.v3.RouteAction.UpgradeConfig"),
+    all("envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig"),
     some(
         "envoy.config.route.v3.RedirectAction",
         "host_redirect path_redirect response_code https_redirect prefix_rewrite strip_query scheme_redirect \
@@ -371,119 +355,6 @@ const ROUTE: &[Declared] = &[
     all("envoy.config.route.v3.RetryPolicy.ResetHeader"),
     all("envoy.config.route.v3.RetryPolicy.RetryHostPredicate"),
     all("envoy.config.route.v3.RetryPolicy.RetryBackOff"),
-];
-
-const CLUSTER: &[Declared] = &[
-    partly(
-        "envoy.config.cluster.v3.Cluster",
-        "name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy \
-         max_requests_per_connection circuit_breakers http_protocol_options http2_protocol_options dns_refresh_rate \
-         dns_lookup_family dns_resolvers outlier_detection transport_socket protocol_selection common_lb_config \
-         alt_stat_name common_http_protocol_options upstream_connection_options \
-         load_assignment typed_extension_protocol_options least_request_lb_config round_robin_lb_config \
-         respect_dns_ttl load_balancing_policy transport_socket_matches dns_failure_refresh_rate \
-         upstream_http_protocol_options health_checks ignore_health_on_host_removal \
-         close_connections_on_host_health_failure wait_for_warm_on_init cluster_type cleanup_interval \
-         original_dst_lb_config dns_jitter upstream_bind_config preconnect_policy lb_subset_config ring_hash_lb_config \
-         maglev_lb_config typed_dns_resolver_config use_tcp_for_dns_lookups",
-        &[("metadata", DESCRIPTIVE), ("track_cluster_stats", CLUSTER_STATS)],
-    ),
-    all("envoy.config.cluster.v3.Cluster.EdsClusterConfig"),
-    partly(
-        "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config \
-         ignore_new_hosts_until_first_hc",
-        &[("update_merge_window", "updates are merged by the snapshot anyway")],
-    ),
-    all("envoy.config.cluster.v3.Cluster.TransportSocketMatch"),
-    all("envoy.config.cluster.v3.Cluster.RefreshRate"),
-    some("envoy.config.cluster.v3.CircuitBreakers", "thresholds per_host_thresholds"),
-    partly(
-        "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        "priority max_connections max_pending_requests max_requests max_retries retry_budget",
-        &[("track_remaining", CLUSTER_STATS), ("max_connection_pools", "pools are bounded by max_connections")],
-    ),
-    all("envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget"),
-    partly(
-        "envoy.config.cluster.v3.OutlierDetection",
-        "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \
-         enforcing_success_rate consecutive_gateway_failure enforcing_consecutive_gateway_failure \
-         split_external_local_origin_errors consecutive_local_origin_failure \
-         enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate enforcing_failure_percentage \
-         enforcing_failure_percentage_local_origin max_ejection_time always_eject_one_host \
-         success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor \
-         failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume \
-         max_ejection_time_jitter monitors",
-        &[("successful_active_health_check_uneject_host", "is for health checks, which cannot be configured")],
-    ),
-    some("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive happy_eyeballs_config"),
-    all("envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig"),
-    all("envoy.config.cluster.v3.Cluster.CustomClusterType"),
-    some(
-        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
-        "use_http_header http_header_name upstream_port_override",
-    ),
-    some("envoy.config.cluster.v3.Cluster.PreconnectPolicy", "per_upstream_preconnect_ratio"),
-    some("envoy.config.core.v3.BindConfig", "source_address extra_source_addresses"),
-    some("envoy.config.core.v3.ExtraSourceAddress", "address"),
-    all("envoy.extensions.clusters.aggregate.v3.ClusterConfig"),
-    some(
-        "envoy.extensions.clusters.dns.v3.DnsCluster",
-        "dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family \
-         all_addresses_in_single_endpoint dns_min_refresh_rate typed_dns_resolver_config",
-    ),
-    some("envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "resolvers dns_resolver_options"),
-    all("envoy.config.core.v3.DnsResolverOptions"),
-    all("envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate"),
-    some(
-        "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
-        "use_http_header http_header_name upstream_port_override",
-    ),
-    all("envoy.config.cluster.v3.LoadBalancingPolicy"),
-    all("envoy.config.cluster.v3.LoadBalancingPolicy.Policy"),
-];
-
-const HEALTH: &[Declared] = &[
-    some(
-        "envoy.config.core.v3.HealthCheck",
-        "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold \
-         reuse_connection http_health_check tcp_health_check grpc_health_check no_traffic_interval \
-         no_traffic_healthy_interval unhealthy_interval unhealthy_edge_interval healthy_edge_interval event_log_path \
-         event_logger always_log_health_check_failures always_log_health_check_success tls_options \
-         transport_socket_match_criteria",
-    ),
-    all("envoy.config.core.v3.HealthCheck.Payload"),
-    all("envoy.config.core.v3.HealthCheck.HttpHealthCheck"),
-    some("envoy.config.core.v3.HealthCheck.TcpHealthCheck", "send receive"),
-    all("envoy.config.core.v3.HealthCheck.GrpcHealthCheck"),
-    all("envoy.config.core.v3.HealthCheck.TlsOptions"),
-    all("envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"),
-];
-
-const OVERLOAD: &[Declared] = &[
-    some("envoy.config.overload.v3.OverloadManager", "refresh_interval resource_monitors actions"),
-    some("envoy.config.overload.v3.ResourceMonitor", "name typed_config"),
-    some("envoy.config.overload.v3.OverloadAction", "name triggers"),
-    all("envoy.config.overload.v3.Trigger"),
-    all("envoy.config.overload.v3.ThresholdTrigger"),
-    all("envoy.config.overload.v3.ScaledTrigger"),
-    some("envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes"),
-    all("envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"),
-    all("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
-];
-
-const ENDPOINT: &[Declared] = &[
-    some("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints policy"),
-    some("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", "overprovisioning_factor"),
-    partly(
-        "envoy.config.endpoint.v3.LocalityLbEndpoints",
-        "locality lb_endpoints load_balancing_weight priority",
-        &[("metadata", DESCRIPTIVE), ("proximity", "Envoy does not read it either")],
-    ),
-    all("envoy.config.endpoint.v3.LbEndpoint"),
-    some("envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config additional_addresses"),
-    all("envoy.config.endpoint.v3.Endpoint.AdditionalAddress"),
-    all("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig"),
 ];
 
 const TLS: &[Declared] = &[
@@ -529,46 +400,11 @@ const EXTENSIONS: &[Declared] = &[
     all("envoy.extensions.access_loggers.file.v3.FileAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"),
     all("envoy.extensions.access_loggers.stream.v3.StderrAccessLog"),
-    partly(
-        "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
-        "",
-        &[
-            ("initial_read_buffer_size", "the buffer fits the ClientHello"),
-            ("close_connection_on_client_hello_parsing_errors", "the TLS handshake refuses it"),
-        ],
-    ),
-    all("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"),
-    all("envoy.extensions.filters.listener.original_dst.v3.OriginalDst"),
-    partly(
-        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
-        "allow_requests_without_proxy_protocol disallowed_versions",
-        &[("stat_prefix", "there are no statistics of this filter alone")],
-    ),
     some("envoy.config.core.v3.ProxyProtocolConfig", "version"),
     some(
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
         "config transport_socket",
     ),
-    some(
-        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
-        "stat_prefix max_connections delay runtime_enabled",
-    ),
-    some(
-        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
-        "stat_prefix token_bucket runtime_enabled",
-    ),
-    all("envoy.type.v3.TokenBucket"),
-    some(
-        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix cluster weighted_clusters access_log max_connect_attempts idle_timeout \
-         max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage backoff_options \
-         hash_policy",
-    ),
-    all("envoy.type.v3.HashPolicy"),
-    all("envoy.type.v3.HashPolicy.SourceIp"),
-    some("envoy.type.v3.HashPolicy.FilterState", ""),
-    all("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster"),
-    some("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
     all("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
     all("envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"),
     all("envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"),

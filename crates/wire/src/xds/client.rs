@@ -7,7 +7,7 @@
 use crate::kind::ResourceKind;
 use crate::pb::envoy::config::core::v3::Node;
 use crate::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use crate::pb::google::rpc::Status;
 use crate::resources::{Change, Incoming};
@@ -64,10 +64,38 @@ pub struct Client {
     subscriptions: BTreeMap<ResourceKind, Subscription>,
 }
 
+/// What is wanted of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// All there are.
+    pub whole: bool,
+    pub names: BTreeSet<String>,
+    /// All whose names begin with one of these and a slash, as the server gives them: a route table's virtual hosts.
+    pub within: BTreeSet<String>,
+}
+
+impl From<BTreeSet<String>> for Interest {
+    fn from(names: BTreeSet<String>) -> Self {
+        Interest { names, ..Interest::default() }
+    }
+}
+
+impl Interest {
+    pub fn is_empty(&self) -> bool {
+        !self.whole && self.names.is_empty() && self.within.is_empty()
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        let inside = |table: &String| name.strip_prefix(table.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        self.whole || self.names.contains(name) || self.within.iter().any(inside)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Subscription {
-    wildcard: bool,
-    names: BTreeSet<String>,
+    interest: Interest,
+    /// Names that the server said do not exist: who wants them again has to say so again.
+    absent: BTreeSet<String>,
     /// A request has been sent on this stream.
     requested: bool,
     /// Of the last response on this stream.
@@ -82,8 +110,8 @@ impl Client {
     /// `wildcards`: the kinds that are discovered as a whole over this stream.
     pub fn new(protocol: Protocol, node: Node, wildcards: &[ResourceKind]) -> Self {
         let subscription = |kind| {
-            let wildcard = wildcards.contains(&kind);
-            (kind, Subscription { wildcard, ..Subscription::default() })
+            let interest = Interest { whole: wildcards.contains(&kind), ..Interest::default() };
+            (kind, Subscription { interest, ..Subscription::default() })
         };
         Client {
             protocol,
@@ -115,33 +143,38 @@ impl Client {
         self.connected = false;
     }
 
-    /// The names wanted from now on.
-    pub fn want(&mut self, kind: ResourceKind, names: BTreeSet<String>) -> Option<Request> {
+    /// What is wanted from now on.
+    pub fn want(&mut self, kind: ResourceKind, interest: impl Into<Interest>) -> Option<Request> {
+        let interest = interest.into();
         let subscription = self.subscription(kind);
-        if subscription.names == names {
+        let again = std::mem::take(&mut subscription.absent);
+        if subscription.interest == interest && again.is_disjoint(&interest.names) {
             return None;
         }
-        let added: Vec<String> = names.difference(&subscription.names).cloned().collect();
-        let dropped: Vec<String> = subscription.names.difference(&names).cloned().collect();
-        subscription.names = names;
+        let known = &subscription.interest.names;
+        let added: Vec<String> =
+            interest.names.iter().filter(|name| !known.contains(*name) || again.contains(*name)).cloned().collect();
+        let dropped: Vec<String> = known.difference(&interest.names).cloned().collect();
+        subscription.interest = interest;
         // What nobody wants is forgotten, so a server must send it again when it is wanted again.
-        for name in &dropped {
-            subscription.held.remove(name);
-        }
+        let Subscription { interest, held, .. } = subscription;
+        held.retain(|name, _| interest.covers(name));
         if !self.connected {
             return None;
         }
         if !self.subscription(kind).requested {
             return self.first(kind);
         }
-        Some(match self.protocol {
-            Protocol::StateOfTheWorld => Request::StateOfTheWorld(self.current(kind)),
-            Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+        match self.protocol {
+            Protocol::StateOfTheWorld => Some(Request::StateOfTheWorld(self.current(kind))),
+            // Another table's virtual hosts: the server learns of it when one of them is asked for.
+            Protocol::Delta if added.is_empty() && dropped.is_empty() => None,
+            Protocol::Delta => Some(Request::Delta(DeltaDiscoveryRequest {
                 resource_names_subscribe: added,
                 resource_names_unsubscribe: dropped,
                 ..self.delta(kind)
-            }),
-        })
+            })),
+        }
     }
 
     /// A response of a state-of-the-world stream.
@@ -153,10 +186,11 @@ impl Client {
             name: String::new(),
             version: response.version_info.clone(),
             body: any.value.into(),
+            aliases: Vec::new(),
         });
         let upserts = incoming.filter(|one| subscription.concerns(kind, one)).collect();
         // Clusters and listeners come all together; of the others each response may hold a part.
-        let change = Change { kind, upserts, removed: Vec::new(), full: kind.is_wildcard() };
+        let change = Change { upserts, full: kind.is_wildcard(), ..Change::of(kind) };
         let (nonce, version) = (response.nonce, response.version_info);
         Ok(Received { change, verdict: Verdict { kind, nonce, version, held: Vec::new(), removed: Vec::new() } })
     }
@@ -166,18 +200,30 @@ impl Client {
         let kind = self.solicited(&response.type_url)?;
         let subscription = self.subscription(kind);
         subscription.nonce.clone_from(&response.nonce);
-        let mut upserts = Vec::new();
+        let (mut upserts, mut absent) = (Vec::new(), Vec::new());
         for resource in response.resources {
-            // Without a body it is a sign of life for one that is held already.
-            let Some(any) = resource.resource else { continue };
-            let incoming = Incoming { name: resource.name, version: resource.version, body: any.value.into() };
-            if subscription.concerns(kind, &incoming) {
-                upserts.push(incoming);
+            let Resource { name, version, aliases, resource, .. } = resource;
+            match resource {
+                // Of a virtual host: there is none. Else a sign of life for one that is held already.
+                None if kind == ResourceKind::VirtualHosts => absent.extend(aliases.into_iter().chain([name])),
+                None => {}
+                Some(any) => {
+                    let incoming = Incoming { name, version, aliases, body: any.value.into() };
+                    if subscription.concerns(kind, &incoming) {
+                        upserts.push(incoming);
+                    }
+                }
             }
         }
         let held = upserts.iter().map(|one| (one.name.clone(), one.version.clone())).collect();
         let removed = response.removed_resources;
-        let change = Change { kind, upserts, removed: removed.clone(), full: false };
+        if kind.is_on_demand() {
+            absent.extend(removed.iter().cloned());
+            subscription
+                .absent
+                .extend(absent.iter().filter(|name| subscription.interest.names.contains(*name)).cloned());
+        }
+        let change = Change { upserts, removed: removed.clone(), absent, ..Change::of(kind) };
         let verdict = Verdict { kind, nonce: response.nonce, version: String::new(), held, removed };
         Ok(Received { change, verdict })
     }
@@ -221,22 +267,25 @@ impl Client {
     /// The first request for `kind` on this stream, if anything of it is wanted.
     fn first(&mut self, kind: ResourceKind) -> Option<Request> {
         let subscription = self.subscription(kind);
-        if !subscription.wildcard && subscription.names.is_empty() {
+        if subscription.interest.is_empty() {
             return None;
         }
         subscription.requested = true;
-        let subscribe: Vec<String> = subscription.names.iter().cloned().collect();
-        let held = subscription.held.clone();
-        let wildcard = subscription.wildcard;
+        let Interest { whole, names, .. } = &subscription.interest;
+        // Without any name the request is for all there are; beside names that has to be said.
+        let star = (*whole && !names.is_empty()).then(|| "*".to_string());
+        let subscribe: Vec<String> = star.into_iter().chain(names.iter().cloned()).collect();
+        let held =
+            subscription.held.clone().into_iter().filter(|(name, _)| subscription.interest.covers(name)).collect();
         Some(match self.protocol {
             Protocol::StateOfTheWorld => Request::StateOfTheWorld(self.current(kind)),
             Protocol::Delta => {
-                let relevant = held.into_iter().filter(|(name, _)| wildcard || subscribe.contains(name));
-                Request::Delta(DeltaDiscoveryRequest {
-                    initial_resource_versions: relevant.collect(),
-                    resource_names_subscribe: subscribe.clone(),
+                let first = DeltaDiscoveryRequest {
+                    initial_resource_versions: held,
+                    resource_names_subscribe: subscribe,
                     ..self.delta(kind)
-                })
+                };
+                Request::Delta(first)
             }
         })
     }
@@ -248,7 +297,7 @@ impl Client {
         DiscoveryRequest {
             version_info: subscription.version.clone(),
             node,
-            resource_names: subscription.names.iter().cloned().collect(),
+            resource_names: subscription.interest.names.iter().cloned().collect(),
             type_url: kind.type_url().into(),
             response_nonce: subscription.nonce.clone(),
             ..DiscoveryRequest::default()
@@ -275,12 +324,12 @@ impl Client {
 impl Subscription {
     /// Servers may send more than was asked for; it is passed over. What cannot be read is kept, to be refused.
     fn concerns(&self, kind: ResourceKind, incoming: &Incoming) -> bool {
-        if self.wildcard {
+        if self.interest.whole {
             return true;
         }
         match incoming.name.as_str() {
-            "" => kind.name_of(&incoming.body).map_or(true, |name| self.names.contains(&name)),
-            name => self.names.contains(name),
+            "" => kind.name_of(&incoming.body).map_or(true, |name| self.interest.covers(&name)),
+            name => self.interest.covers(name),
         }
     }
 }

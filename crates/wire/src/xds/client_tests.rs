@@ -183,3 +183,48 @@ fn resumes_with_saved_resources() {
     client.resume(ResourceKind::Cluster, [("x".to_string(), "7".to_string())]);
     assert_eq!(delta(&client.connected()[0]).initial_resource_versions["x"], "7");
 }
+
+#[test]
+fn names_may_be_wanted_beside_all_there_are() {
+    let mut client = client(Protocol::Delta);
+    client.connected();
+    let both = Interest { whole: true, names: names(&["rare"]), ..Interest::default() };
+    let request = client.want(ResourceKind::Cluster, both.clone()).unwrap();
+    assert_eq!(delta(&request).resource_names_subscribe, ["rare"]);
+    client.disconnected();
+    assert_eq!(delta(&client.connected()[0]).resource_names_subscribe, ["*", "rare"]);
+    // There is none: who wants it again has to say so, also if that is at once.
+    let received = client.received_delta(delta_response(ResourceKind::Cluster, "a", &[], &["rare"])).unwrap();
+    assert_eq!(received.change.absent, ["rare"]);
+    client.accept(received.verdict);
+    let again = client.want(ResourceKind::Cluster, both.clone()).unwrap();
+    assert_eq!(delta(&again).resource_names_subscribe, ["rare"]);
+    assert!(client.want(ResourceKind::Cluster, both).is_none());
+    let nobody = client.want(ResourceKind::Cluster, Interest { whole: true, ..Interest::default() }).unwrap();
+    assert_eq!(delta(&nobody).resource_names_unsubscribe, ["rare"]);
+}
+
+#[test]
+fn virtual_hosts_of_a_table_come_as_the_server_likes() {
+    let kind = ResourceKind::VirtualHosts;
+    let mut client = client(Protocol::Delta);
+    client.connected();
+    let mut interest = Interest { within: names(&["table"]), ..Interest::default() };
+    let first = client.want(kind, interest.clone()).unwrap();
+    assert_eq!(delta(&first).resource_names_subscribe, Vec::<String>::new());
+    let body = Any { type_url: kind.type_url().into(), value: Vec::new() };
+    let upserts = [("table/a", "1", body.clone()), ("other/a", "1", body)];
+    let received = client.received_delta(delta_response(kind, "a", &upserts, &[])).unwrap();
+    assert_eq!(received.change.upserts.len(), 1, "another table's is passed over");
+    client.accept(received.verdict);
+    interest.names = names(&["table/b"]);
+    assert_eq!(delta(&client.want(kind, interest).unwrap()).resource_names_subscribe, ["table/b"]);
+    let mut none = delta_response(kind, "b", &[], &[]);
+    none.resources = vec![Resource { name: "table/b".into(), aliases: vec!["table/c".into()], ..Resource::default() }];
+    assert_eq!(client.received_delta(none).unwrap().change.absent, ["table/c", "table/b"]);
+    client.disconnected();
+    let again = client.connected();
+    let again = delta(again.iter().find(|request| delta(request).type_url == kind.type_url()).unwrap());
+    assert_eq!(again.initial_resource_versions.keys().collect::<Vec<_>>(), ["table/a"]);
+    assert_eq!(again.resource_names_subscribe, ["table/b"]);
+}

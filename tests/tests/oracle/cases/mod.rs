@@ -1,13 +1,16 @@
 //! The cases, as tables by subject: listener, name, bytes to send.
 
+pub(crate) mod connect;
 pub(crate) mod follow;
 pub(crate) mod heads;
+pub(crate) mod health;
 pub(crate) mod limited;
 pub(crate) mod manager;
 pub(crate) mod matching;
 pub(crate) mod options;
 pub(crate) mod protocol;
 pub(crate) mod routes;
+pub(crate) mod web;
 
 use tests::ask::Ask;
 
@@ -85,11 +88,13 @@ const ALSO_FROM_HTTP2: &[&str] = &[
     "early",
     "limited",
     "limited_wins",
+    "web",
+    "health",
 ];
 
 /// Listeners whose cases go to HTTP/2 upstreams too.
 const ALSO_TO_HTTP2: &[&str] =
-    &["routes", "edits", "rewrites", "failures", "resilience", "filters", "follow", "limited"];
+    &["routes", "edits", "rewrites", "failures", "resilience", "filters", "follow", "limited", "web"];
 
 pub(crate) fn all() -> Vec<Case> {
     let subjects = [
@@ -101,6 +106,9 @@ pub(crate) fn all() -> Vec<Case> {
         follow::all(),
         manager::all(),
         limited::all(),
+        connect::all(),
+        web::all(),
+        health::all(),
         crate::resilience::all(),
         crate::filters::all(),
     ];

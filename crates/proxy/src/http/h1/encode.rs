@@ -32,6 +32,9 @@ pub fn request(head: &Head, framing: Framing, upgrade: bool, out: &mut Vec<u8>) 
 
 /// A request without a body says so when its method may have one (RFC 9110 section 8.6).
 fn keeps_zero_length(head: &Head) -> bool {
+    if head.method() == b"CONNECT" {
+        return false;
+    }
     head.get_known(Known::ContentLength).is_some() || matches!(head.method(), b"POST" | b"PUT" | b"PATCH" | b"OPTIONS")
 }
 

@@ -7,6 +7,6 @@ pub mod parse;
 pub mod reader;
 pub mod writer;
 
-pub use parse::{Framing, Limits, Received};
+pub use parse::{AnswerTo, Framing, Limits, Received};
 pub use reader::Reader;
 pub use writer::Writer;

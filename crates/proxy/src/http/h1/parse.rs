@@ -36,6 +36,25 @@ pub struct Received {
     pub absolute: bool,
 }
 
+/// The request that a response answers, where that decides how long the response is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerTo {
+    Head,
+    Connect,
+    #[default]
+    Other,
+}
+
+impl AnswerTo {
+    pub fn method(method: &[u8]) -> Self {
+        match method {
+            b"HEAD" => AnswerTo::Head,
+            b"CONNECT" => AnswerTo::Connect,
+            _ => AnswerTo::Other,
+        }
+    }
+}
+
 /// Position after the empty line that ends the head, if it is there: for heads that come in pieces. A head that ends
 /// lines with bare line feeds may never have one: they are refused as soon as they are seen.
 pub fn head_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
@@ -96,19 +115,25 @@ fn request_lines(raw: &[u8], head: &mut Head, limits: &Limits) -> Result<Option<
 fn understand(head: &mut Head, line: &lines::RequestLine) -> Result<Received, Refusal> {
     let protocol = line.protocol;
     let absolute = set_target(head, line.target)?;
-    let framing = request_framing(head)?;
+    let framing = match request_framing(head)? {
+        Framing::Length(_) if head.method() == b"CONNECT" => {
+            return Err(Refusal::BadRequest(BadRequest::BodyDisallowed));
+        }
+        Framing::Chunked if head.method() == b"CONNECT" => return Err(Refusal::UnsupportedTransferCoding),
+        framing => framing,
+    };
     let keep_alive = keep_alive(head, protocol);
     let expects_continue = protocol == Protocol::Http11
         && head.get_known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     Ok(Received { protocol, framing, keep_alive, expects_continue, absolute })
 }
 
-/// Reads the response head at the start of `raw` into `head`, as [`request`] does. `to_head`: the request was HEAD.
+/// Reads the response head at the start of `raw` into `head`, as [`request`] does.
 pub fn response(
     raw: &[u8],
     head: &mut Head,
     limits: &Limits,
-    to_head: bool,
+    to: AnswerTo,
 ) -> Result<Option<(Received, usize)>, Refusal> {
     const BAD: Refusal = Refusal::UpstreamProtocolError;
     head.clear();
@@ -124,7 +149,7 @@ pub fn response(
     };
     head.load(&raw[..length]);
     head.status = line.status;
-    let framing = response_framing(head, line.status, to_head)?;
+    let framing = response_framing(head, line.status, to)?;
     let keep_alive = framing != Framing::Close && keep_alive(head, line.protocol);
     let received = Received { protocol: line.protocol, framing, keep_alive, expects_continue: false, absolute: false };
     Ok(Some((received, length)))
@@ -142,6 +167,9 @@ fn set_target(head: &mut Head, target: Span) -> Result<bool, Refusal> {
     head.authority = host.unwrap_or_default();
     let text = head.slice(target);
     if connect {
+        if !is_host_and_port(text) {
+            return Err(Refusal::BadRequest(BadRequest::ConnectTarget));
+        }
         head.authority = target;
         return Ok(false);
     }
@@ -177,6 +205,14 @@ fn set_target(head: &mut Head, target: Span) -> Result<bool, Refusal> {
     Ok(true)
 }
 
+/// The form that CONNECT's target has (RFC 9112 section 3.2.3).
+fn is_host_and_port(target: &[u8]) -> bool {
+    let Some(at) = memchr::memrchr(b':', target).filter(|at| *at > 0) else { return false };
+    let port = &target[at + 1..];
+    let number = !port.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    number && !target.contains(&b'/')
+}
+
 fn request_framing(head: &Head) -> Result<Framing, Refusal> {
     let codings = head.count_known(Known::TransferEncoding);
     let lengths = head.count_known(Known::ContentLength);
@@ -195,12 +231,16 @@ fn request_framing(head: &Head) -> Result<Framing, Refusal> {
     }
 }
 
-fn response_framing(head: &Head, status: u16, to_head: bool) -> Result<Framing, Refusal> {
+fn response_framing(head: &Head, status: u16, to: AnswerTo) -> Result<Framing, Refusal> {
+    // Whatever the fields say, a tunnel begins (RFC 9112 section 6.3).
+    if to == AnswerTo::Connect && (200..300).contains(&status) {
+        return Ok(Framing::None);
+    }
     let chunked = head.count_known(Known::TransferEncoding) > 0;
     if chunked && head.count_known(Known::ContentLength) > 0 {
         return Err(Refusal::UpstreamProtocolError);
     }
-    if to_head || status == 204 || status == 304 || status < 200 {
+    if to == AnswerTo::Head || status == 204 || status == 304 || status < 200 {
         return Ok(Framing::None);
     }
     if chunked {

@@ -45,6 +45,13 @@ fn malformed() {
         ("GET /\r\nHost: x\r\n\r\n", bad(B::Syntax)),
         ("G T / HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::Syntax)),
         ("GET path HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
+        ("CONNECT x HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::ConnectTarget)),
+        ("CONNECT x: HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::ConnectTarget)),
+        ("CONNECT :1 HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::ConnectTarget)),
+        ("CONNECT [::1] HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::ConnectTarget)),
+        ("CONNECT http://x:80 HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::ConnectTarget)),
+        ("CONNECT x:80 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", bad(B::BodyDisallowed)),
+        ("CONNECT x:80 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::UnsupportedTransferCoding),
         ("GET * HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
         ("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", bad(B::BadPath)),
         ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", bad(B::BadHost)),
@@ -83,16 +90,25 @@ fn incomplete_heads_wait() {
 
 #[test]
 fn responses() {
-    let parse = |raw: &str, to_head| {
+    let parse = |raw: &str, to| {
         let mut head = Head::default();
-        let received = response(raw.as_bytes(), &mut head, &LIMITS, to_head)?.expect("a complete head").0;
+        let received = response(raw.as_bytes(), &mut head, &LIMITS, to)?.expect("a complete head").0;
         Ok::<_, Refusal>((received.framing, received.keep_alive))
     };
-    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", false), Ok((Framing::Length(3), true)));
-    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true), Ok((Framing::None, true)));
-    assert_eq!(parse("HTTP/1.1 200 OK\r\n\r\n", false), Ok((Framing::Close, false)));
-    assert_eq!(parse("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", false), Ok((Framing::None, true)));
-    assert!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", false).is_err());
-    assert!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", false).is_err());
-    assert!(parse("hello\r\n\r\n", false).is_err());
+    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", AnswerTo::Other), Ok((Framing::Length(3), true)));
+    assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", AnswerTo::Head), Ok((Framing::None, true)));
+    assert_eq!(parse("HTTP/1.1 200 OK\r\n\r\n", AnswerTo::Other), Ok((Framing::Close, false)));
+    assert_eq!(
+        parse("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", AnswerTo::Other),
+        Ok((Framing::None, true))
+    );
+    assert!(parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", AnswerTo::Other).is_err());
+    assert!(
+        parse("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", AnswerTo::Other).is_err()
+    );
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(parse(long, AnswerTo::Connect), Ok((Framing::None, true)));
+    let declined = "HTTP/1.1 407 No\r\nContent-Length: 3\r\n\r\n";
+    assert_eq!(parse(declined, AnswerTo::Connect), Ok((Framing::Length(3), true)));
+    assert!(parse("hello\r\n\r\n", AnswerTo::Other).is_err());
 }

@@ -1,7 +1,7 @@
 //! The reading half of an HTTP/1 connection: heads, then body data as it comes.
 
 use super::chunked::{Chunked, Step};
-use super::parse::{self, Framing, Limits, Received};
+use super::parse::{self, AnswerTo, Framing, Limits, Received};
 use crate::http::buffer::Buffer;
 use crate::http::heads;
 use crate::io::SharedIo;
@@ -37,6 +37,8 @@ pub enum BodyError {
     Closed,
     /// Invalid chunk framing.
     Malformed,
+    /// A text of gRPC-Web that is none.
+    NotBase64,
 }
 
 /// A head was read, or the peer closed the connection instead of sending one.
@@ -92,18 +94,17 @@ impl Reader {
         })
     }
 
-    /// `to_head`: the request was HEAD.
     pub fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
         head: &mut Head,
         limits: &Limits,
-        to_head: bool,
+        to: AnswerTo,
     ) -> Poll<Result<HeadRead, Refusal>> {
         loop {
             let parse = |raw: &[u8], limits: &Limits| {
                 heads::lend(head);
-                parse::response(raw, head, limits, to_head)
+                parse::response(raw, head, limits, to)
             };
             let read = ready!(self.poll_head(cx, limits, false, parse))?;
             // Interim responses other than 101 are not forwarded.
@@ -156,7 +157,8 @@ impl Reader {
         }
     }
 
-    fn start_body(&mut self, framing: Framing) {
+    /// What follows is a body without a head before it, or one whose head has been read.
+    pub fn start_body(&mut self, framing: Framing) {
         self.ready = 0;
         self.body = match framing {
             Framing::None | Framing::Length(0) => Body::None,
@@ -270,6 +272,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::Closed => Refusal::DownstreamGone,
             BodyError::Malformed => Refusal::BadRequest(BadRequest::BadChunk),
+            BodyError::NotBase64 => Refusal::BadRequest(BadRequest::NotBase64),
         }
     }
 }

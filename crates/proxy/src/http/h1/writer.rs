@@ -16,13 +16,15 @@ pub struct Writer {
     out: Vec<u8>,
     written: usize,
     framing: Framing,
+    /// The body was delimited by the connection's end, and is complete.
+    ends: bool,
     /// Total bytes handed to the socket.
     pub sent: u64,
 }
 
 impl Writer {
     pub fn new(io: SharedIo) -> Self {
-        Writer { io, out: Vec::new(), written: 0, framing: Framing::None, sent: 0 }
+        Writer { io, out: Vec::new(), written: 0, framing: Framing::None, ends: false, sent: 0 }
     }
 
     pub fn io(&self) -> &SharedIo {
@@ -92,6 +94,7 @@ impl Writer {
         if self.framing == Framing::Chunked {
             self.out().extend_from_slice(b"0\r\n\r\n");
         }
+        self.ends = self.framing == Framing::Close;
         self.framing = Framing::None;
     }
 
@@ -106,7 +109,12 @@ impl Writer {
         }
         self.written = 0;
         buffer::give_output(std::mem::take(&mut self.out));
-        self.io.poll_flush(cx)
+        ready!(self.io.poll_flush(cx))?;
+        if self.ends {
+            ready!(self.io.poll_shutdown(cx))?;
+            self.ends = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

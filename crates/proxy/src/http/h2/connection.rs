@@ -71,12 +71,15 @@ impl Link {
         core.closing || core.peer_leaves
     }
 
-    /// Sends a request.
-    pub fn open(self: &Rc<Self>, head: &Head, framing: Framing) -> Result<Handle, NotSent> {
-        if !message::can_carry(head) {
+    /// Sends a request. `leaves`: if the answer agrees, a tunnel takes the place of its body (RFC 9113 section 8.5).
+    pub fn open(self: &Rc<Self>, head: &Head, framing: Framing, leaves: bool) -> Result<Handle, NotSent> {
+        let mut core = self.core.borrow_mut();
+        let extended = leaves && head.method() != b"CONNECT";
+        if !message::can_carry(head) || (extended && core.settled && !core.peer_extended_connect) {
             return Err(NotSent::CannotCarry);
         }
-        let place = self.core.borrow_mut().open(head, framing).ok_or(NotSent::Busy)?;
+        let place = core.open(head, framing, leaves).ok_or(NotSent::Busy)?;
+        drop(core);
         self.poke();
         Ok(Handle::new(self.clone(), place))
     }

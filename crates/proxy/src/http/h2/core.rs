@@ -39,6 +39,8 @@ pub struct Options {
     pub max_streams: u32,
     /// Bounds of a head.
     pub limits: Limits,
+    /// Clients may switch protocols by CONNECT (RFC 8441; server side).
+    pub extended_connect: bool,
 }
 
 /// The connection must end: a connection error (section 5.4.1).
@@ -119,6 +121,8 @@ pub(super) struct Core {
     pub(super) peer_stream_window: i64,
     pub(super) peer_max_frame: usize,
     pub(super) peer_max_streams: u32,
+    /// The peer said that it does not take, or takes, an extended CONNECT; until its settings came it is not known.
+    pub(super) peer_extended_connect: bool,
     /// The preface is complete (server side), and the peer's first SETTINGS are.
     pub(super) greeted: bool,
     pub(super) settled: bool,
@@ -183,6 +187,7 @@ impl Core {
             peer_stream_window: DEFAULT_WINDOW,
             peer_max_frame: MAX_FRAME,
             peer_max_streams: u32::MAX,
+            peer_extended_connect: false,
             greeted: role == Role::Client,
             settled: false,
             block: None,
@@ -215,7 +220,12 @@ impl Core {
                 out.extend_from_slice(super::frame::PREFACE);
                 put_settings(out, &[(setting::ENABLE_PUSH, 0), window, list]);
             }
-            Role::Server => put_settings(out, &[(setting::MAX_CONCURRENT_STREAMS, options.max_streams), window, list]),
+            Role::Server => {
+                let streams = (setting::MAX_CONCURRENT_STREAMS, options.max_streams);
+                let connect = (setting::ENABLE_CONNECT_PROTOCOL, 1);
+                let settings = [streams, window, list, connect];
+                put_settings(out, &settings[..if options.extended_connect { 4 } else { 3 }]);
+            }
         }
         let more = i64::from(options.connection_window) - DEFAULT_WINDOW;
         if more > 0 {
@@ -379,7 +389,8 @@ impl Core {
 /// be written afterwards is returned.
 pub fn digest(role: Role, bytes: &[u8], piece: usize) -> usize {
     let limits = Limits { bytes: 60 * 1024, fields: 100 };
-    let options = Options { stream_window: 65_535, connection_window: 65_535, max_streams: 10, limits };
+    let options =
+        Options { stream_window: 65_535, connection_window: 65_535, max_streams: 10, limits, extended_connect: true };
     let mut core = Core::new(role, options);
     let mut carried = Vec::new();
     for part in bytes.chunks(piece.max(1)) {

@@ -14,6 +14,7 @@ const OPTIONS: Options = Options {
     connection_window: 100_000,
     max_streams: 10,
     limits: Limits { bytes: 4096, fields: 50 },
+    extended_connect: true,
 };
 
 fn request() -> Head {
@@ -118,7 +119,7 @@ proptest! {
         let mut pair = Pair::new(piece.max(50));
         let mut streams = Vec::new();
         for (up, down) in lengths {
-            let place = pair.client.open(&request(), Framing::Chunked).expect("room");
+            let place = pair.client.open(&request(), Framing::Chunked, false).expect("room");
             pair.client.streams.at(place).handles = 1;
             let id = pair.client.streams.at(place).id;
             pair.pump();
@@ -207,7 +208,7 @@ fn fed(server: &mut Core, bytes: &[u8]) -> Result<(), Fatal> {
 #[test]
 fn the_last_data_frame_ends_the_stream() {
     let mut pair = Pair::new(usize::MAX);
-    let place = pair.client.open(&request(), Framing::Chunked).unwrap();
+    let place = pair.client.open(&request(), Framing::Chunked, false).unwrap();
     pair.pump();
     let cx = Context::from_waker(Waker::noop());
     assert_eq!(pair.client.poll_data(place, &cx, b"body"), Poll::Ready(Ok(4)));
@@ -224,7 +225,7 @@ fn streams_take_turns() {
     let mut pair = Pair::new(usize::MAX);
     pair.pump();
     let cx = Context::from_waker(Waker::noop());
-    let places: Vec<u32> = (0..3).map(|_| pair.client.open(&request(), Framing::Chunked).unwrap()).collect();
+    let places: Vec<u32> = (0..3).map(|_| pair.client.open(&request(), Framing::Chunked, false).unwrap()).collect();
     let data = vec![0; 16_384];
     let mut sent = [0; 3];
     // What is short is the room for output.
@@ -257,8 +258,8 @@ fn a_stream_that_pauses_holds_up_nobody() {
     pair.pump();
     let cx = Context::from_waker(Waker::noop());
     let (a, b) = (
-        pair.client.open(&request(), Framing::Chunked).unwrap(),
-        pair.client.open(&request(), Framing::Chunked).unwrap(),
+        pair.client.open(&request(), Framing::Chunked, false).unwrap(),
+        pair.client.open(&request(), Framing::Chunked, false).unwrap(),
     );
     pair.client.send_window = 0;
     assert!(pair.client.poll_data(a, &cx, b"x").is_pending());
@@ -300,7 +301,7 @@ fn a_reset_before_the_answer_counts() {
 fn goaway_tells_what_was_not_processed() {
     let mut pair = Pair::new(usize::MAX);
     pair.pump();
-    let places: Vec<u32> = (0..3).map(|_| pair.client.open(&request(), Framing::None).unwrap()).collect();
+    let places: Vec<u32> = (0..3).map(|_| pair.client.open(&request(), Framing::None, false).unwrap()).collect();
     let mut bytes = Vec::new();
     super::frame::put_goaway(&mut bytes, 3, Reason::NO_ERROR);
     fed(&mut pair.client, &bytes).unwrap();
@@ -312,7 +313,7 @@ fn goaway_tells_what_was_not_processed() {
 #[test]
 fn draining_finishes_what_is_under_way() {
     let mut pair = Pair::new(usize::MAX);
-    let place = pair.client.open(&request(), Framing::None).unwrap();
+    let place = pair.client.open(&request(), Framing::None, false).unwrap();
     pair.client.streams.at(place).handles = 1;
     pair.pump();
     let served = pair.server.accepted.pop_front().unwrap();

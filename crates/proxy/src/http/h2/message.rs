@@ -16,7 +16,10 @@ pub struct Limits {
 /// What a header block may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Request,
+    /// `extended`: CONNECT may say which protocol follows (RFC 8441).
+    Request {
+        extended: bool,
+    },
     Response,
     Trailers,
 }
@@ -38,8 +41,17 @@ impl Received {
         heads::lend(&mut head);
         head.clear();
         let received = Received { head, malformed: false, too_large: false, length: None };
-        let mut reading =
-            Reading { received, kind, limits, bytes: 0, fields: 0, pseudo: 0, regular: false, cookies: Vec::new() };
+        let mut reading = Reading {
+            received,
+            kind,
+            limits,
+            bytes: 0,
+            fields: 0,
+            pseudo: 0,
+            regular: false,
+            protocol: Vec::new(),
+            cookies: Vec::new(),
+        };
         decoder.decode(block, |name, value| reading.field(name, value))?;
         Ok(reading.finish())
     }
@@ -50,6 +62,7 @@ const SCHEME: u8 = 2;
 const PATH: u8 = 4;
 const AUTHORITY: u8 = 8;
 const STATUS: u8 = 16;
+const PROTOCOL: u8 = 32;
 
 struct Reading {
     received: Received,
@@ -60,6 +73,8 @@ struct Reading {
     /// Pseudo-header fields that were there.
     pseudo: u8,
     regular: bool,
+    /// What follows an extended CONNECT.
+    protocol: Vec<u8>,
     /// Crumbs of the cookie, which become one field again (section 8.2.3).
     cookies: Vec<u8>,
 }
@@ -77,15 +92,16 @@ impl Reading {
     }
 
     fn pseudo(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
-        let (bit, of) = match name {
-            b":method" => (METHOD, Kind::Request),
-            b":scheme" => (SCHEME, Kind::Request),
-            b":path" => (PATH, Kind::Request),
-            b":authority" => (AUTHORITY, Kind::Request),
-            b":status" => (STATUS, Kind::Response),
+        let bit = match (name, self.kind) {
+            (b":method", Kind::Request { .. }) => METHOD,
+            (b":scheme", Kind::Request { .. }) => SCHEME,
+            (b":path", Kind::Request { .. }) => PATH,
+            (b":authority", Kind::Request { .. }) => AUTHORITY,
+            (b":protocol", Kind::Request { extended: true }) => PROTOCOL,
+            (b":status", Kind::Response) => STATUS,
             _ => return None,
         };
-        if self.regular || of != self.kind || self.pseudo & bit != 0 {
+        if self.regular || self.pseudo & bit != 0 {
             return None;
         }
         self.pseudo |= bit;
@@ -95,6 +111,7 @@ impl Reading {
             SCHEME if is_scheme(value) => head.set_scheme(value),
             PATH if is_target(value) => head.set_path(value),
             AUTHORITY if is_authority(value) => head.set_authority(value),
+            PROTOCOL if is_token(value) => self.protocol.extend_from_slice(value),
             STATUS => head.status = status(value)?,
             _ => return None,
         }
@@ -117,7 +134,7 @@ impl Reading {
             }
             Known::Te if value != b"trailers" => return None,
             Known::Host => {
-                if self.pseudo & AUTHORITY == 0 && self.kind == Kind::Request {
+                if self.pseudo & AUTHORITY == 0 && matches!(self.kind, Kind::Request { .. }) {
                     if self.received.head.authority().is_empty() && is_authority(value) {
                         self.received.head.set_authority(value);
                     } else {
@@ -152,12 +169,23 @@ impl Reading {
         let complete = match self.kind {
             Kind::Trailers => true,
             Kind::Response => self.pseudo == STATUS,
+            Kind::Request { .. } if self.pseudo & PROTOCOL != 0 => self.upgrade(),
             // Of CONNECT only the authority is said (section 8.5).
-            Kind::Request if self.received.head.method() == b"CONNECT" => self.pseudo == METHOD | AUTHORITY,
-            Kind::Request => self.pseudo & !AUTHORITY == METHOD | SCHEME | PATH && self.path_fits(),
+            Kind::Request { .. } if self.received.head.method() == b"CONNECT" => self.pseudo == METHOD | AUTHORITY,
+            Kind::Request { .. } => self.pseudo & !AUTHORITY == METHOD | SCHEME | PATH && self.path_fits(),
         };
         self.received.malformed |= !complete && !self.received.too_large;
         self.received
+    }
+
+    /// An extended CONNECT has the form of HTTP/1.1 from here on: a GET that asks for an upgrade.
+    fn upgrade(&mut self) -> bool {
+        let head = &mut self.received.head;
+        let complete = head.method() == b"CONNECT" && self.pseudo == METHOD | SCHEME | PATH | AUTHORITY | PROTOCOL;
+        head.set_method(b"GET");
+        head.push(b"upgrade", &self.protocol);
+        head.push(b"connection", b"upgrade");
+        complete
     }
 
     /// `*` is for OPTIONS only (section 8.3.1).
@@ -172,16 +200,21 @@ pub fn can_carry(head: &Head) -> bool {
     is_authority(head.authority()) && (head.path().is_empty() || is_target(head.path()))
 }
 
-/// Encodes a request head. With `framing` comes the length of the body, when it is known.
-pub fn request(head: &Head, framing: Framing, encoder: &mut Encoder, out: &mut Vec<u8>) {
+/// Encodes a request head. With `framing` comes the length of the body, when it is known. `upgrade`: what HTTP/1.1 asks
+/// for with `Upgrade` becomes an extended CONNECT (RFC 8441 section 5).
+pub fn request(head: &Head, framing: Framing, upgrade: bool, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    let protocol = head.get_known(Known::Upgrade).filter(|_| upgrade);
     encoder.start(out);
-    encoder.method(head.method(), out);
-    if head.method() != b"CONNECT" {
+    encoder.method(if protocol.is_some() { b"CONNECT" } else { head.method() }, out);
+    if protocol.is_some() || head.method() != b"CONNECT" {
         encoder.scheme(if head.scheme().is_empty() { b"http" } else { head.scheme() }, out);
         encoder.path(if head.path().is_empty() { b"/" } else { head.path() }, out);
     }
     if !head.authority().is_empty() {
         encoder.field(b":authority", head.authority(), out);
+    }
+    if let Some(protocol) = protocol {
+        encoder.field(b":protocol", protocol, out);
     }
     let length = match framing {
         Framing::Length(length) => Some(length),
@@ -205,10 +238,10 @@ pub fn request(head: &Head, framing: Framing, encoder: &mut Encoder, out: &mut V
     }
 }
 
-/// Encodes a response head.
+/// Encodes a response head. A switch of protocols is agreed to by 200 (RFC 8441 section 5).
 pub fn response(head: &Head, encoder: &mut Encoder, out: &mut Vec<u8>) {
     encoder.start(out);
-    encoder.status(head.status, out);
+    encoder.status(if head.status == 101 { 200 } else { head.status }, out);
     trailers(head, encoder, out);
 }
 
@@ -316,6 +349,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { bytes: 1000, fields: 20 };
+    const REQUEST: Kind = Kind::Request { extended: true };
 
     /// Decodes fields that were sent as literals.
     fn received(kind: Kind, fields: &[(&str, &str)]) -> Received {
@@ -333,7 +367,7 @@ mod tests {
         [(":method", "GET"), (":scheme", "https"), (":path", "/a?b"), (":authority", "shop")];
 
     fn get(more: &[(&'static str, &'static str)]) -> Received {
-        received(Kind::Request, &[&GET[..], more].concat())
+        received(REQUEST, &[&GET[..], more].concat())
     }
 
     #[test]
@@ -345,11 +379,11 @@ mod tests {
         assert_eq!((head.method(), head.scheme(), head.path()), (&b"GET"[..], &b"https"[..], &b"/a?b"[..]));
         assert_eq!((head.authority(), head.get(b"cookie")), (&b"shop"[..], Some(&b"a=1; b=2"[..])));
         assert_eq!((read.length, head.get(b"x-a")), (Some(7), Some(&b"1"[..])));
-        let host = received(Kind::Request, &[&GET[..3], &[("host", "inn")]].concat());
+        let host = received(REQUEST, &[&GET[..3], &[("host", "inn")]].concat());
         assert!(!host.malformed && host.head.authority() == b"inn" && host.head.get(b"host").is_none());
-        let connect = received(Kind::Request, &[(":method", "CONNECT"), (":authority", "a:1")]);
+        let connect = received(REQUEST, &[(":method", "CONNECT"), (":authority", "a:1")]);
         assert!(!connect.malformed);
-        let options = received(Kind::Request, &[(":method", "OPTIONS"), (":scheme", "http"), (":path", "*")]);
+        let options = received(REQUEST, &[(":method", "OPTIONS"), (":scheme", "http"), (":path", "*")]);
         assert!(!options.malformed);
     }
 
@@ -381,10 +415,10 @@ mod tests {
         for (at, (name, _)) in GET.iter().enumerate().take(3) {
             let mut without = GET.to_vec();
             without.remove(at);
-            assert!(received(Kind::Request, &without).malformed, "without {name}");
+            assert!(received(REQUEST, &without).malformed, "without {name}");
             let mut late = GET.to_vec();
             late.insert(0, ("x-early", "1"));
-            assert!(received(Kind::Request, &late).malformed);
+            assert!(received(REQUEST, &late).malformed);
         }
         for (name, value) in [
             (":path", ""),
@@ -395,11 +429,40 @@ mod tests {
             (":authority", "a/b"),
         ] {
             let changed = GET.map(|(n, v)| if n == name { (n, value) } else { (n, v) });
-            assert!(received(Kind::Request, &changed).malformed, "{name}: {value}");
+            assert!(received(REQUEST, &changed).malformed, "{name}: {value}");
         }
         assert!(received(Kind::Trailers, &[(":path", "/")]).malformed);
         assert!(received(Kind::Response, &[("x", "y")]).malformed);
         assert!(received(Kind::Response, &[(":status", "20")]).malformed);
+    }
+
+    #[test]
+    fn an_extended_connect_is_an_upgrade() {
+        let fields = [
+            (":method", "CONNECT"),
+            (":scheme", "https"),
+            (":path", "/chat"),
+            (":authority", "a"),
+            (":protocol", "websocket"),
+        ];
+        let read = received(REQUEST, &fields);
+        let head = &read.head;
+        assert!(!read.malformed);
+        assert_eq!(
+            (head.method(), head.path(), head.get(b"upgrade")),
+            (&b"GET"[..], &b"/chat"[..], Some(&b"websocket"[..]))
+        );
+        assert_eq!(head.get(b"connection"), Some(&b"upgrade"[..]));
+        let mut block = Vec::new();
+        request(head, Framing::None, true, &mut Encoder::default(), &mut block);
+        let mut seen = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Decoder::default().decode(&block, |name, value| seen.push((text(name), text(value)))).unwrap();
+        assert_eq!(seen.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>(), fields);
+        assert!(received(Kind::Request { extended: false }, &fields).malformed, "it was not offered");
+        assert!(received(REQUEST, &fields[1..]).malformed);
+        assert!(get(&[(":protocol", "websocket")]).malformed);
+        assert!(received(REQUEST, &[&GET[..], &fields[4..]].concat()).malformed, "a GET says no protocol");
     }
 
     #[test]
@@ -417,8 +480,8 @@ mod tests {
         read.head.push(b"X-Mixed-Case", b"2");
         read.head.push(b"Host", b"other");
         let mut block = Vec::new();
-        request(&read.head, Framing::Length(5), &mut Encoder::default(), &mut block);
-        let again = Received::decode(&mut Decoder::default(), &block, Kind::Request, LIMITS).unwrap();
+        request(&read.head, Framing::Length(5), false, &mut Encoder::default(), &mut block);
+        let again = Received::decode(&mut Decoder::default(), &block, REQUEST, LIMITS).unwrap();
         assert!(!again.malformed);
         assert_eq!((again.length, again.head.authority()), (Some(5), &b"shop"[..]));
         assert_eq!(again.head.get(b"x-mixed-case"), Some(&b"2"[..]));

@@ -289,7 +289,7 @@ impl Core {
     /// A new stream (server side).
     fn request(&mut self, headers: Headers, block: &[u8]) -> Result<(), Fatal> {
         let id = headers.stream;
-        let mut read = self.decode(block, Kind::Request)?;
+        let mut read = self.decode(block, Kind::Request { extended: self.options.extended_connect })?;
         let refused = if self.last_served.is_some_and(|last| id > last) {
             // The peer has been told, or will see it, that such streams are not served.
             heads::give(&mut read.head);
@@ -403,6 +403,8 @@ impl Core {
         match id {
             setting::HEADER_TABLE_SIZE => self.encoder.limit(value as usize),
             setting::ENABLE_PUSH if value > 1 || (value == 1 && self.role == Role::Client) => return Err(PROTOCOL),
+            setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(PROTOCOL),
+            setting::ENABLE_CONNECT_PROTOCOL => self.peer_extended_connect = value == 1,
             setting::MAX_CONCURRENT_STREAMS => self.peer_max_streams = value,
             setting::INITIAL_WINDOW_SIZE => self.resize_windows(value.into())?,
             setting::MAX_FRAME_SIZE if !(16_384..=0xff_ffff).contains(&value) => return Err(PROTOCOL),

@@ -20,15 +20,15 @@ impl Core {
         room && !self.closing && !self.peer_leaves && self.next < 0x7fff_ffff
     }
 
-    /// Sends a request; its stream is returned. `None`: [`Core::can_open`] says no.
-    pub(super) fn open(&mut self, head: &Head, framing: Framing) -> Option<u32> {
+    /// Sends a request; its stream is returned. `leaves`: a tunnel follows. `None`: [`Core::can_open`] says no.
+    pub(super) fn open(&mut self, head: &Head, framing: Framing, leaves: bool) -> Option<u32> {
         if !self.can_open() {
             return None;
         }
         let id = self.next;
         self.next += 2;
-        let end = framing == Framing::None;
-        self.put_block(id, end, |encoder, out| message::request(head, framing, encoder, out));
+        let end = framing == Framing::None && !leaves;
+        self.put_block(id, end, |encoder, out| message::request(head, framing, leaves, encoder, out));
         Some(self.streams.add(Stream {
             id,
             bodiless: head.method() == b"HEAD",

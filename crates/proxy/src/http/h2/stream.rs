@@ -96,23 +96,34 @@ pub struct H2Source {
     start: usize,
     trailers: Option<Box<Head>>,
     done: bool,
+    /// What comes is no body but a tunnel's, once there is one.
+    held: bool,
 }
 
 impl H2Source {
     pub fn new(stream: Handle) -> Self {
         let done = stream.with(|stream| stream.ended && stream.received.is_empty() && stream.trailers.is_none());
-        H2Source { stream, chunk: Vec::new(), start: 0, trailers: None, done }
+        H2Source { stream, chunk: Vec::new(), start: 0, trailers: None, done, held: false }
+    }
+
+    /// Seems to be without data until [`H2Source::release`].
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    pub fn release(&mut self) {
+        self.held = false;
     }
 
     pub fn is_done(&self) -> bool {
-        self.done && self.start == self.chunk.len()
+        self.held || (self.done && self.start == self.chunk.len())
     }
 
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         if self.start < self.chunk.len() {
             return Poll::Ready(Ok(true));
         }
-        if self.done {
+        if self.done || self.held {
             return Poll::Ready(Ok(false));
         }
         let (chunk, trailers) = (&mut self.chunk, &mut self.trailers);

@@ -49,7 +49,7 @@ const STEPS: [(Kind, Step); 7] = [
 #[derive(Debug)]
 pub struct Session {
     protocol: Protocol,
-    subscriptions: [Subscription; 5],
+    subscriptions: [Subscription; 7],
     unserved: BTreeSet<String>,
     nonces: u64,
     /// The client did not answer in time: send the rest without waiting, until it answers again.

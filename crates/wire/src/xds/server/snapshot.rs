@@ -35,7 +35,7 @@ impl Resource {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    kinds: [BTreeMap<Arc<str>, Arc<Resource>>; 5],
+    kinds: [BTreeMap<Arc<str>, Arc<Resource>>; 7],
 }
 
 impl Snapshot {
