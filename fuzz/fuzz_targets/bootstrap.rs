@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use wire::compile::bootstrap::{Overrides, load};
 use wire::schema::{Schema, schema, whole};
 

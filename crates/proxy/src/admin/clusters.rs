@@ -19,6 +19,7 @@ struct Host {
     weight: u32,
     ejected: bool,
     healthy: bool,
+    degraded: bool,
     draining: bool,
     checked: ActiveHealth,
 }
@@ -50,6 +51,7 @@ fn add(clusters: &mut Clusters, report: &ClusterReport) {
         total.weight = host.weight;
         total.ejected |= host.ejected;
         total.healthy = host.health.usable();
+        total.degraded = host.health == model::endpoint::Health::Degraded;
         total.draining = host.health == model::endpoint::Health::Draining;
         total.checked = host.checked;
     }
@@ -63,6 +65,7 @@ fn flags(host: &Host) -> String {
         (host.ejected, "/failed_outlier_check"),
         (!host.healthy, "/failed_eds_health"),
         (checked.degraded, "/degraded_active_hc"),
+        (host.degraded, "/degraded_eds_health"),
         (checked.leaving, "/pending_dynamic_removal"),
         (checked.pending, "/pending_active_hc"),
         (checked.timeout, "/active_hc_timeout"),
@@ -134,7 +137,11 @@ fn host_status(address: &str, host: &Host) -> serde_json::Value {
             {"name": "rq_active", "type": "GAUGE", "value": host.active.to_string()},
         ],
         "health_status": {
-            "eds_health_status": if host.healthy { "HEALTHY" } else { "UNHEALTHY" },
+            "eds_health_status": match (host.healthy, host.degraded) {
+                (false, _) => "UNHEALTHY",
+                (true, true) => "DEGRADED",
+                (true, false) => "HEALTHY",
+            },
             "failed_active_health_check": host.checked.failed,
             "failed_active_degraded_check": host.checked.degraded,
             "pending_dynamic_removal": host.checked.leaving,
