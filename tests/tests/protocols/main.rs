@@ -18,6 +18,7 @@ mod on_demand;
 mod original;
 mod outliers;
 mod overload;
+mod pools;
 mod proxy_protocol;
 mod storm;
 mod streams;

@@ -10,9 +10,12 @@ pub const INITIAL: usize = 16 * 1024;
 /// Spare buffers kept per worker.
 const SPARES: usize = 64;
 
-/// Capacity of a fresh output buffer, and beyond which one is not kept.
+/// Capacity of a fresh output buffer, and beyond which one is not kept; a few may be as large as what an HTTP/2
+/// connection writes at once.
 const OUTPUT: usize = 4 * 1024;
 const OUTPUT_KEPT: usize = 32 * 1024;
+const LARGE_KEPT: usize = 128 * 1024;
+const LARGE: usize = 8;
 
 thread_local! {
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -26,14 +29,16 @@ pub fn take_output() -> Vec<u8> {
 
 /// Takes back an output buffer whose bytes are out.
 pub fn give_output(mut buffer: Vec<u8>) {
-    if (1..=OUTPUT_KEPT).contains(&buffer.capacity()) {
-        buffer.clear();
-        OUTPUTS.with_borrow_mut(|outputs| {
-            if outputs.len() < SPARES {
-                outputs.push(buffer);
-            }
-        });
+    if buffer.capacity() == 0 {
+        return;
     }
+    buffer.clear();
+    OUTPUTS.with_borrow_mut(|outputs| {
+        let most = if outputs.len() < LARGE { LARGE_KEPT } else { OUTPUT_KEPT };
+        if outputs.len() < SPARES && buffer.capacity() <= most {
+            outputs.push(buffer);
+        }
+    });
 }
 
 fn take() -> Vec<u8> {

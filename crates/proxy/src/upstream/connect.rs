@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 const HEADS: h2::Limits = h2::Limits { bytes: 60 * 1024, fields: 200 };
 
 /// A connection attempt that failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectError {
     pub refusal: Refusal,
     /// For `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.

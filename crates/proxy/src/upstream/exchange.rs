@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::connect::{self, ConnectError};
 use super::host::{H1Connection, H2Connection, Host, Passage, Turn};
+use super::opening::Opening;
 use crate::http::body::{Sink, Source};
 use crate::http::h1::{AnswerTo, Framing, Limits, encode, reader::HeadRead};
 use crate::http::h2::{Broken, H2Sink, H2Source, Handle, NotSent, Reason};
@@ -82,12 +83,50 @@ pub fn pooled(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Option<Acq
     host.take_idle(wish.origin).map(|connection| Acquired::H1 { connection, reused: true })
 }
 
-/// A new connection to `host`.
+/// A request that waits for a connection, as circuit breakers count it.
+struct Waiting<'c>(&'c Cluster);
+
+impl<'c> Waiting<'c> {
+    fn new(cluster: &'c Cluster) -> Self {
+        cluster.connecting.set(cluster.connecting.get() + 1);
+        Waiting(cluster)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(self.0.connecting.get() - 1);
+    }
+}
+
+/// A new connection to `host`. Where requests share connections, all wait for the one that the first of them opens.
 pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result<Acquired, ConnectError> {
+    limits(cluster, host, wish.priority)?;
+    let _waiting = Waiting::new(cluster);
+    let shared = protocols(cluster, wish) == (true, false) && wish.passage != Passage::Raw && wish.origin.is_none();
+    if !shared {
+        return open_own(cluster, host, wish).await;
+    }
+    loop {
+        let Some(opening) = Opening::under_way(host) else {
+            let opening = Opening::start(host);
+            return open_own(cluster, host, wish).await.inspect_err(|error| opening.fail(error));
+        };
+        opening.finished().await;
+        if let Some(error) = opening.failure() {
+            return Err(error);
+        }
+        if let Some(acquired) = pooled(cluster, host, wish) {
+            return Ok(acquired);
+        }
+        // It was given up, or is full already.
+    }
+}
+
+async fn open_own(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result<Acquired, ConnectError> {
     const H1: &[u8] = b"http/1.1";
     const H2: &[u8] = b"h2";
     let (h2, either) = protocols(cluster, wish);
-    limits(cluster, host, wish.priority)?;
     let raw = wish.passage == Passage::Raw;
     let offer: &[&[u8]] = match (h2, either) {
         _ if raw => &[],
@@ -96,10 +135,7 @@ pub async fn open(cluster: &Cluster, host: &Rc<Host>, wish: &Wish<'_>) -> Result
         (false, _) => &[H1],
     };
     let authority = std::str::from_utf8(wish.authority).unwrap_or_default();
-    cluster.connecting.set(cluster.connecting.get() + 1);
-    let connected = connect::connect(cluster, host, offer, authority, wish.origin).await;
-    cluster.connecting.set(cluster.connecting.get() - 1);
-    let connected = connected?;
+    let connected = connect::connect(cluster, host, offer, authority, wish.origin).await?;
     if raw {
         return Ok(Acquired::H1 { connection: Box::new(connect::bytes(cluster, connected)), reused: false });
     }

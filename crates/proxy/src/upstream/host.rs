@@ -1,5 +1,6 @@
 //! One endpoint as one worker knows it: load, health, pooled connections.
 
+use super::opening::Opening;
 use crate::clock;
 use crate::http::{h1, h2};
 use engine::balance::Availability;
@@ -136,6 +137,8 @@ pub struct Host {
     /// Boxed: a connection is handed on several times for each request.
     pub idle: RefCell<Vec<Box<H1Connection>>>,
     pub h2: RefCell<Vec<Rc<H2Connection>>>,
+    /// An HTTP/2 connection that will be in `h2` soon.
+    pub opening: RefCell<Option<Rc<Opening>>>,
     pub requests: Cell<u64>,
     pub errors: Cell<u64>,
     /// Open connections, also those in use.
@@ -162,6 +165,7 @@ impl Host {
             broken: Notify::new(),
             idle: RefCell::default(),
             h2: RefCell::default(),
+            opening: RefCell::default(),
             requests: Cell::new(0),
             errors: Cell::new(0),
             connections: Rc::default(),

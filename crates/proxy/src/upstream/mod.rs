@@ -7,7 +7,8 @@ mod ejection;
 pub mod exchange;
 pub mod host;
 mod hosts;
-pub mod passing;
+pub mod opening;
+mod passing;
 mod preconnect;
 mod report;
 
