@@ -363,7 +363,8 @@ async fn start(call: &mut Call<'_>, journey: &mut Journey<'_>) -> Result<Attempt
             Some(acquired) => Ok(acquired),
             None => tokio::select! {
                 biased;
-                acquired = exchange::open(cluster, &host, &wish) => acquired,
+                // Apart, so that requests which find a connection need not carry the room to open one.
+                acquired = Box::pin(exchange::open(cluster, &host, &wish)) => acquired,
                 alarm = watch.expired() => {
                     in_flight.failed(alarm_refusal(alarm));
                     return Err(Failed::unsent(alarm_refusal(alarm), Some(&host)));

@@ -60,19 +60,19 @@ pub enum Ended {
 }
 
 /// From request head to access log line.
-pub async fn serve(mut call: Call<'_>) -> Ended {
+pub async fn serve(call: &mut Call<'_>) -> Ended {
     let stats = &*call.service.stats;
     stats.downstream_rq_total.inc();
     stats.rq_total.inc();
     stats.downstream_rq_active.inc();
     let active = Active(stats);
-    let outcome = run(&mut call).await;
+    let outcome = run(call).await;
     let ended = match outcome {
         Ok(ended) => ended,
-        Err(refusal) => respond::refuse(&mut call, refusal, None).await,
+        Err(refusal) => respond::refuse(call, refusal, None).await,
     };
     drop(active);
-    finish(&mut call);
+    finish(call);
     ended
 }
 

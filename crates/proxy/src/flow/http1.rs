@@ -136,7 +136,7 @@ impl Connection<'_> {
         let started = clock::now();
         let leaves = request::is_upgrade(&self.request) || request::is_connect(&self.request);
         let upgrade = received.framing == Framing::None && leaves;
-        let call = Call {
+        let mut call = Call {
             worker: self.worker,
             service: self.service,
             connection: self.facts,
@@ -159,7 +159,7 @@ impl Connection<'_> {
             },
             started,
         };
-        call::serve(call).await
+        call::serve(&mut call).await
     }
 
     /// Answers a request whose head could not be read.

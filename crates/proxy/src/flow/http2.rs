@@ -143,7 +143,7 @@ async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc
     if too_large {
         call::refuse_unread(&mut call, Refusal::HeadTooLarge).await;
     } else {
-        call::serve(call).await;
+        call::serve(&mut call).await;
     }
     heads::give(&mut head);
     heads::give(&mut response);
