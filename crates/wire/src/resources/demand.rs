@@ -21,12 +21,16 @@ impl From<DemandKind> for ResourceKind {
     }
 }
 
+/// What is asked for at most: clients choose the names, and a control plane may leave them without an answer.
+const MOST_ASKED: usize = 10_000;
+
 type Scopes = BTreeMap<Source, Arc<[Arc<Scope>]>>;
 
 impl Resources {
-    /// A request waits for something; however many do, it is asked for once. True when it was not asked for yet.
+    /// A request waits for something; however many do, it is asked for once. True when it was not asked for yet. Beyond
+    /// 10,000 nothing more is asked for: the request's own time limit ends its waiting.
     pub fn ask(&mut self, demand: Demand, source: Source) -> bool {
-        self.asked.insert(demand, source).is_none()
+        self.asked.len() < MOST_ASKED && self.asked.insert(demand, source).is_none()
     }
 
     /// Demands of which the control plane has said all that there is to say.

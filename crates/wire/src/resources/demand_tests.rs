@@ -41,6 +41,16 @@ fn absent(kind: ResourceKind, name: &str) -> Change {
     Change { removed: vec![name.into()], absent: vec![name.into()], ..Change::of(kind) }
 }
 
+/// Clients choose the names.
+#[test]
+fn not_everything_is_asked_for() {
+    let mut store = store();
+    let asked = (0..11_000).filter(|number| store.ask(Demand::cluster(format!("c{number}")), Source::Ads)).count();
+    assert_eq!(asked, 10_000);
+    store.apply(absent(ResourceKind::Cluster, "c7")).unwrap();
+    assert!(store.ask(Demand::cluster("late"), Source::Ads), "there is room again");
+}
+
 #[test]
 fn clusters_on_demand_come_and_go() {
     let mut store = store();
