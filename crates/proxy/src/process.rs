@@ -151,7 +151,7 @@ impl Process {
             self.first_secrets(secrets).await;
         }
         let has_control_plane = bootstrap.dynamic.ads.is_some();
-        let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks);
+        let mut first = xds::start(self.0.clone(), &bootstrap, options.agent.is_some(), tasks).await;
         let answered = has_control_plane && self.first_answer(&mut first).await;
         self.first_checks(&mut checks).await;
         let errors = {

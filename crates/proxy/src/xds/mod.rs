@@ -5,7 +5,6 @@ mod stream;
 
 use crate::agent;
 use crate::core::Configuration;
-use crate::state::demand::Asking;
 use model::demand::Demand;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub(crate) struct Discovery {
 }
 
 /// Starts the streams and file watchers that the bootstrap and its resources ask for.
-pub(crate) fn start(
+pub(crate) async fn start(
     configuration: Configuration,
     bootstrap: &Bootstrap,
     local_secrets: bool,
@@ -54,6 +53,8 @@ pub(crate) fn start(
     let over_ads = whole.iter().filter(|(_, source)| **source == Some(Source::Ads)).map(|(kind, _)| *kind);
     let first: Arc<Notify> = Arc::default();
     let (asking, asked) = mpsc::unbounded_channel();
+    // Before any worker has a snapshot: what cannot be asked for counts as absent.
+    configuration.core.lock().await.publisher.set_asking(asking);
     let discovery = Discovery {
         configuration,
         node: introduced(&bootstrap.node),
@@ -66,7 +67,7 @@ pub(crate) fn start(
     if let Some(ads) = &discovery.ads {
         tasks.spawn(stream::run(discovery.clone(), stream::Target::ads(ads, &discovery.wildcards)));
     }
-    tasks.spawn(ask(discovery.clone(), asking, asked));
+    tasks.spawn(ask(discovery.clone(), asked));
     let fixed = whole.iter().filter_map(|(kind, source)| Some((*kind, (*source).clone()?))).collect();
     tasks.spawn(follow(discovery, fixed));
     FirstAnswer(first)
@@ -82,8 +83,7 @@ fn introduced(node: &Node) -> Node {
 }
 
 /// Passes on what requests wait for.
-async fn ask(discovery: Discovery, asking: Asking, mut asked: mpsc::UnboundedReceiver<(Demand, Source)>) {
-    discovery.configuration.core.lock().await.publisher.set_asking(asking);
+async fn ask(discovery: Discovery, mut asked: mpsc::UnboundedReceiver<(Demand, Source)>) {
     while let Some((demand, source)) = asked.recv().await {
         if discovery.configuration.core.lock().await.resources.ask(demand, source) {
             discovery.changes.send_modify(|count| *count += 1);
