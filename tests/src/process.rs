@@ -73,8 +73,15 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // nginx's workers outlive a master that is killed.
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // SAFETY: kill(2) takes two integers.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
     }
 }
 

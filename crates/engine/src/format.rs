@@ -151,7 +151,7 @@ fn tls_text<'c>(
     connection: &'c ConnectionFacts,
     pick: impl Fn(&'c crate::info::TlsFacts) -> &'c str,
 ) -> bool {
-    optional(out, connection.tls.as_ref().map(pick).filter(|value| !value.is_empty()))
+    optional(out, connection.tls.as_deref().map(pick).filter(|value| !value.is_empty()))
 }
 
 fn address(out: &mut Vec<u8>, address: Option<SocketAddr>, with_port: bool) -> bool {

@@ -20,7 +20,7 @@ pub struct ConnectionFacts {
     /// Where the client was going before it was redirected here, if it was.
     pub original: Option<SocketAddr>,
     pub server_name: Box<str>,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Box<TlsFacts>>,
     pub filter_chain: Box<str>,
 }
 

@@ -1,7 +1,7 @@
 //! Byte streams: TCP or Unix sockets, plain or under TLS, with bytes that were already read put back in front.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -107,6 +107,17 @@ impl AsyncWrite for Socket {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -237,6 +248,18 @@ impl SharedIo {
 
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    /// Writes from `first`, then from `second`, with one system call where the connection can.
+    pub fn poll_write_both(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        let io = &mut *self.0.borrow_mut();
+        match (first, io) {
+            ([], io) => Pin::new(io).poll_write(cx, second),
+            (_, Io::Plain(socket)) => {
+                Pin::new(socket).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+            }
+            (_, io) => Pin::new(io).poll_write(cx, first),
+        }
     }
 
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,7 +2,8 @@
 
 use crate::accept::listen::{Acceptor, Bound};
 use crate::clock;
-use crate::flow::connection;
+use crate::flow::{connection, http2, watch};
+use crate::http;
 use crate::io::Socket;
 use crate::state::adopt::{Change, Update};
 use crate::state::shed::{Open, Shed};
@@ -151,6 +152,9 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 worker.detect_outliers();
                 slow_ticks += 1;
                 if slow_ticks.is_multiple_of(4) {
+                    http::trim();
+                    http2::trim();
+                    watch::trim();
                     worker.tick(Instant::now());
                 }
             }
@@ -207,7 +211,7 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
                 if let (Some(keepalive), Some(tcp)) = (&service.config.tcp_keepalive, socket.as_tcp()) {
                     let _ = dial::keep_alive(tcp, keepalive);
                 }
-                tokio::task::spawn_local(serve(worker.clone(), service, socket));
+                serve(&worker, service, socket);
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -219,18 +223,22 @@ async fn accept(worker: Rc<Worker>, slot: Rc<Slot>, acceptor: Acceptor) {
     }
 }
 
-async fn serve(worker: Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
+fn serve(worker: &Rc<Worker>, service: Rc<ListenerService>, socket: Socket) {
     let original = connection::original(&service, &socket);
     let other = original.filter(|_| service.config.hand_over).and_then(|original| worker.listener_at(original));
     let service = other.unwrap_or(service);
+    let Ok(open) = admit(worker, &service) else { return };
     let stats = service.stats.clone();
-    let Ok(_open) = admit(&worker, &service) else { return };
-    stats.downstream_cx_total.inc();
-    stats.downstream_cx_active.inc();
-    let connection = std::pin::pin!(connection::serve(worker, service, socket, original));
-    clock::Ticking::new(connection).await;
-    stats.downstream_cx_active.dec();
-    stats.downstream_cx_destroy.inc();
+    // Boxed: an `async` block would hold twice what it takes over.
+    let connection = Box::pin(connection::serve(worker.clone(), service, socket, original));
+    tokio::task::spawn_local(async move {
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
+        clock::Ticking::new(connection).await;
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_destroy.inc();
+        drop(open);
+    });
 }
 
 /// Whether a connection may stay; what counts it, where that matters.

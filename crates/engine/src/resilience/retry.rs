@@ -5,7 +5,7 @@ use crate::route::matching;
 use model::Refusal;
 use model::matcher::{HeaderKind, HeaderMatcher};
 use model::retry::{RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
-use std::borrow::Cow;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -21,8 +21,27 @@ pub fn idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
+/// The policy that holds for a request.
+#[derive(Debug)]
+pub enum Policy<'t> {
+    OfRoute(&'t RetryPolicy),
+    /// Boxed: it is large and rare.
+    OfRequest(Box<RetryPolicy>),
+}
+
+impl Deref for Policy<'_> {
+    type Target = RetryPolicy;
+
+    fn deref(&self) -> &RetryPolicy {
+        match self {
+            Policy::OfRoute(policy) => policy,
+            Policy::OfRequest(policy) => policy,
+        }
+    }
+}
+
 /// The route's policy with what trusted callers add in `x-envoy-retry-on` and its kin, which are removed.
-pub fn policy<'t>(route: Option<&'t RetryPolicy>, head: &mut Head) -> Option<Cow<'t, RetryPolicy>> {
+pub fn policy<'t>(route: Option<&'t RetryPolicy>, head: &mut Head) -> Option<Policy<'t>> {
     const HEADERS: [&[u8]; 5] = [
         b"x-envoy-retry-on",
         b"x-envoy-retry-grpc-on",
@@ -30,15 +49,14 @@ pub fn policy<'t>(route: Option<&'t RetryPolicy>, head: &mut Head) -> Option<Cow
         b"x-envoy-retriable-status-codes",
         b"x-envoy-retriable-header-names",
     ];
-    let mut policy = route.map(Cow::Borrowed);
     if HEADERS.iter().all(|name| head.get(name).is_none()) {
-        return policy;
+        return route.map(Policy::OfRoute);
     }
     let words = |name: &[u8]| -> Vec<String> {
         let list = head.get(name).unwrap_or_default();
         String::from_utf8_lossy(list).split(',').map(|word| word.trim().to_string()).collect()
     };
-    let own = policy.get_or_insert_with(|| Cow::Owned(RetryPolicy::default())).to_mut();
+    let mut own = Box::new(route.cloned().unwrap_or_default());
     for word in words(HEADERS[0]).iter().chain(&words(HEADERS[1])) {
         own.on.add(word);
     }
@@ -56,7 +74,7 @@ pub fn policy<'t>(route: Option<&'t RetryPolicy>, head: &mut Head) -> Option<Cow
     for name in HEADERS {
         head.remove(name);
     }
-    policy
+    Some(Policy::OfRequest(own))
 }
 
 /// When the upstream wants to be asked again, if it says so and is to be believed. `now` is the Unix time in seconds.

@@ -158,7 +158,7 @@ async fn pass(call: &mut Call<'_>, table: &RouteTable, followed: &mut Followed) 
 }
 
 pub(super) fn choose<'t>(call: &Call<'_>, table: &'t RouteTable) -> Option<route::Choice<'t>> {
-    let asked = Asked { head: call.request, tls: call.connection.tls.as_ref(), random: call.worker.random() };
+    let asked = Asked { head: call.request, tls: call.connection.tls.as_deref(), random: call.worker.random() };
     route::choose(table, &asked)
 }
 
@@ -248,7 +248,7 @@ fn admit(call: &mut Call<'_>, table: &RouteTable) -> Result<(), Refusal> {
     if call.framing == Framing::None {
         head.remove_known(Known::Expect);
     }
-    let client_cert = call.connection.tls.as_ref().and_then(client_cert_element);
+    let client_cert = call.connection.tls.as_deref().and_then(client_cert_element);
     let worker = call.worker;
     let arrival = Arrival {
         direct_remote: call.connection.direct_remote,

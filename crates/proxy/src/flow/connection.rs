@@ -1,5 +1,6 @@
 //! From an accepted socket to the protocol it speaks: inspect, choose a filter chain, secure, dispatch.
 
+use super::rest::Resting;
 use super::{http1, http2};
 use crate::accept::inspect::{self, Hello, Seen, Stop};
 use crate::accept::listen;
@@ -10,14 +11,12 @@ use crate::tcp;
 use crate::tls::{self, ServerTransport};
 use engine::chain;
 use engine::info::{ConnectionFacts, TlsFacts};
-use engine::inspect::PREFACE;
 use engine::proxy_protocol::Origin;
 use model::http::Codec;
 use model::listener::ConnectionInfo;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 
 /// Handshakes that take longer are given up, unless the filter chain says otherwise.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -29,36 +28,53 @@ pub fn original(listener: &ListenerService, socket: &Socket) -> Option<SocketAdd
     listen::original_destination(stream, config.socket.transparent)
 }
 
+/// A connection of which all is known.
+struct Opened {
+    service: Rc<ChainService>,
+    facts: Rc<ConnectionFacts>,
+    io: Box<Io>,
+    _admitted: Option<guard::Admitted>,
+}
+
 /// Serves one connection to its end. `original`: where it was going before it was redirected.
-pub async fn serve(
+pub fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<ListenerService>,
+    socket: Socket,
+    original: Option<SocketAddr>,
+) -> impl Future<Output = ()> {
+    // Boxed, as are the ways that few connections go: what stays of a connection is small.
+    let opening = Box::pin(open(worker.clone(), listener, socket, original));
+    async move {
+        let Some(opened) = opening.await else { return };
+        let Opened { service, facts, io, _admitted } = opened;
+        match &service.kind {
+            ServiceKind::Http(http) => serve_http(&worker, http, &facts, io).await,
+            ServiceKind::Tcp(proxy) => Box::pin(tcp::proxy::serve(&worker, proxy, &facts, *io)).await,
+            ServiceKind::Close => {}
+        }
+    }
+}
+
+/// Inspects, chooses, admits, secures; `None` when the connection is over.
+async fn open(
     worker: Rc<Worker>,
     listener: Rc<ListenerService>,
     mut socket: Socket,
     original: Option<SocketAddr>,
-) {
-    let stats = &listener.stats;
+) -> Option<Opened> {
     let mut addresses = addresses(&socket, original);
-    let hello = match Box::pin(inspected(&listener, &mut socket)).await {
-        None => return,
-        Some(Seen { hello, origin }) => {
-            addresses.replace(origin);
-            hello
-        }
-    };
+    let Seen { hello, origin } = inspected(&listener, &mut socket).await?;
+    addresses.replace(origin);
     let Some(service) = choose(&listener, &addresses, &hello) else {
-        stats.no_filter_chain_match.inc();
-        return;
+        listener.stats.no_filter_chain_match.inc();
+        return None;
     };
-    let guards = &service.guards;
-    let _admitted = match guards.is_empty() {
+    let admitted = match service.guards.is_empty() {
         true => None,
-        false => match Box::pin(guard::admit(guards)).await {
-            Ok(admitted) => Some(admitted),
-            Err(()) => return,
-        },
+        false => Some(guard::admit(&service.guards).await.ok()?),
     };
-    // Boxed, as are the ways that few connections go: what stays is small.
-    let Some((io, tls)) = Box::pin(secure(&listener, &service, socket)).await else { return };
+    let (io, tls) = secure(&listener, &service, socket).await?;
     let facts = Rc::new(ConnectionFacts {
         id: worker.next_connection_id(),
         peer: addresses.peer,
@@ -66,14 +82,10 @@ pub async fn serve(
         local: addresses.local,
         original: addresses.original,
         server_name: hello.server_name.into(),
-        tls,
+        tls: tls.map(Box::new),
         filter_chain: service.chain.name.clone(),
     });
-    match &service.kind {
-        ServiceKind::Http(http) => serve_http(&worker, http, &facts, io).await,
-        ServiceKind::Tcp(proxy) => Box::pin(tcp::proxy::serve(&worker, proxy, &facts, io)).await,
-        ServiceKind::Close => {}
-    }
+    Some(Opened { service, facts, io: Box::new(io), _admitted: admitted })
 }
 
 /// What the listener filters saw; `None` when the connection is over.
@@ -181,48 +193,31 @@ async fn secure(listener: &ListenerService, service: &ChainService, socket: Sock
     }
 }
 
-async fn serve_http(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, mut io: Io) {
+async fn serve_http(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, io: Box<Io>) {
     let stats = &service.stats;
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
     if facts.tls.is_some() {
         stats.downstream_cx_ssl_total.inc();
     }
-    let http2 = match service.manager.codec {
-        Codec::Http1 => false,
-        Codec::Http2 => true,
-        Codec::Auto => match io.alpn() {
-            Some(b"h2") => true,
-            Some(b"http/1.1") => false,
-            _ => Box::pin(has_preface(&mut io)).await,
-        },
-    };
-    if http2 {
-        Box::pin(http2::serve(worker, service, facts, io)).await;
-    } else {
-        http1::serve(worker, service, facts, io).await;
+    let mut resting = Resting::new(service, *io, worker.random_unit());
+    match Box::pin(speaks_http2(service, &mut resting)).await {
+        Some(true) => Box::pin(http2::serve(worker, service, facts, resting)).await,
+        Some(false) => http1::serve(worker, service, facts, &mut resting).await,
+        None => {}
     }
     stats.downstream_cx_active.dec();
     stats.downstream_cx_destroy.inc();
 }
 
-/// Reads as much as is needed to know HTTP/2's preface from an HTTP/1 request, and puts it back.
-async fn has_preface(io: &mut Io) -> bool {
-    let Io::Plain(socket) = io else { return false };
-    let mut bytes = Vec::with_capacity(1024);
-    let is_preface = loop {
-        let known = bytes.len().min(PREFACE.len());
-        if bytes[..known] != PREFACE[..known] {
-            break false;
-        }
-        if known == PREFACE.len() {
-            break true;
-        }
-        match socket.read_buf(&mut bytes).await {
-            Ok(count) if count > 0 => {}
-            _ => break false,
-        }
-    };
-    socket.unread(bytes);
-    is_preface
+/// Which protocol the client speaks: what is configured, or agreed by ALPN, or as its first bytes show.
+async fn speaks_http2(service: &HttpService, resting: &mut Resting) -> Option<bool> {
+    match service.manager.codec {
+        Codec::Http1 => Some(false),
+        Codec::Http2 => Some(true),
+        Codec::Auto => match resting.io.with(|io| io.alpn().map(|protocol| protocol == b"h2")) {
+            Some(http2) => Some(http2),
+            None => resting.has_preface(service).await,
+        },
+    }
 }

@@ -20,8 +20,8 @@ use engine::route::hash::Hashed;
 use engine::route::{self, Choice, rewrite};
 use model::Refusal;
 use model::balance::Metadata;
-use model::retry::RetryPolicy;
 use model::route::{Connect, Forward, InternalRedirects, Target};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,12 +37,12 @@ pub(super) struct Journey<'t> {
     pub(super) forward: &'t Forward,
     pub(super) levels: Levels<'t>,
     pub(super) deadlines: Deadlines,
-    pub(super) policy: Option<Cow<'t, RetryPolicy>>,
+    pub(super) policy: Option<retry::Policy<'t>>,
     pub(super) hedge: bool,
     pub(super) passage: Passage,
     /// The request's tunnel ends here.
     pub(super) tunnel: Option<Connect>,
-    pub(super) tried: Vec<Rc<Host>>,
+    pub(super) tried: SmallVec<[Rc<Host>; 2]>,
     /// Priorities that the next attempt leaves, and those that it will leave later (`previous_priorities`).
     pub(super) tried_priorities: Vec<u32>,
     noted_priorities: Vec<u32>,
@@ -136,7 +136,8 @@ pub(super) async fn forward<'t>(
         call.groups.answered(refusal.explain().http, None);
     })?;
     if call.upgrade && switches(is_connect(call.request), call.response.status) {
-        return switch::protocols(call, answered, &journey).await.map(Way::Ended);
+        // Boxed: other requests need no room for it.
+        return Box::pin(switch::protocols(call, answered, &journey)).await.map(Way::Ended);
     }
     if let Some(policy) = &forward.internal_redirects
         && policy.statuses.contains(&call.response.status)
@@ -212,7 +213,7 @@ fn plan<'t>(
     let (policy, hedge) = if call.internal {
         (retry::policy(forward.retry.as_deref(), call.request), hedging(call, forward))
     } else {
-        (forward.retry.as_deref().map(Cow::Borrowed), forward.hedge_on_per_try_timeout)
+        (forward.retry.as_deref().map(retry::Policy::OfRoute), forward.hedge_on_per_try_timeout)
     };
     if let Some(idle) = forward.idle_timeout {
         call.watch.set_idle(idle, call.started);
@@ -239,7 +240,7 @@ fn plan<'t>(
         hedge,
         passage,
         tunnel,
-        tried: Vec::new(),
+        tried: SmallVec::new(),
         tried_priorities: Vec::new(),
         noted_priorities: Vec::new(),
         hash: hashed.key,

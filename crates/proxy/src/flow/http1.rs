@@ -2,13 +2,13 @@
 
 use super::call::{self, Call, Ended};
 use super::respond::Responder;
-use super::watch::Watch;
+use super::rest::Resting;
+use super::watch::{Alarm, Watch};
 use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::{Framing, Limits, Reader, Received, Writer, reader::HeadRead};
 use crate::http::heads;
-use crate::io::{Io, SharedIo};
-use crate::state::{HttpService, Membership, Worker};
+use crate::state::{HttpService, Worker};
 use engine::Head;
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use engine::request;
@@ -17,81 +17,108 @@ use model::refusal::BadRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time a client that sent an invalid request has to read the answer before the connection closes.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What persists between the requests of a connection.
+/// After this time without a request a connection gives up the room that requests need.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
+
+/// What persists between requests that follow each other.
 struct Connection<'c> {
     worker: &'c Rc<Worker>,
     service: &'c Rc<HttpService>,
     facts: &'c ConnectionFacts,
+    resting: &'c mut Resting,
     reader: Reader,
     writer: Writer,
     request: Head,
     response: Head,
     watch: Watch,
     limits: Limits,
-    membership: Membership,
-    /// It takes no more requests then (`max_connection_duration`).
-    until: Option<Instant>,
 }
 
-pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &ConnectionFacts, io: Io) {
-    let io = SharedIo::new(io);
+/// What comes next on a connection.
+enum Next {
+    Request(Received),
+    /// Nothing for a while.
+    Rest,
+    /// It is over: closed, idle or open for too long, or draining.
+    End,
+}
+
+pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &ConnectionFacts, resting: &mut Resting) {
     service.stats.downstream_cx_http1_total.inc();
+    while resting.has_input(service).await {
+        // Boxed: a connection at rest would otherwise carry the room for a request around.
+        if Box::pin(serve_all(worker, service, facts, resting)).await == Ended::Close {
+            return;
+        }
+    }
+    let _ = poll_fn(|cx| resting.io.poll_shutdown(cx)).await;
+}
+
+/// Serves requests until there are none for a while; `Close` when the connection is closed.
+async fn serve_all(
+    worker: &Rc<Worker>,
+    service: &Rc<HttpService>,
+    facts: &ConnectionFacts,
+    resting: &mut Resting,
+) -> Ended {
     let manager = &service.manager;
     let mut connection = Connection {
         worker,
         service,
         facts,
-        reader: Reader::new(io.clone()),
-        writer: Writer::new(io),
+        reader: Reader::new(resting.io.clone(), std::mem::take(&mut resting.buffer)),
+        writer: Writer::new(resting.io.clone()),
+        resting,
         request: Head::default(),
         response: Head::default(),
         watch: Watch::default(),
         limits: Limits { head: manager.max_head_bytes, fields: manager.max_headers },
-        membership: service.drain.join(),
-        until: service.longest_connection(worker.random_unit()).map(|longest| clock::now() + longest),
     };
-    let mut served: u32 = 0;
     loop {
         connection.watch.clear();
-        let received = match connection.next_head(served).await {
-            Ok(Some(received)) => received,
-            Ok(None) => break,
+        let received = match connection.next_head().await {
+            Ok(Next::Request(received)) => received,
+            Ok(Next::Rest) => return Ended::Reusable,
+            Ok(Next::End) => {
+                let _ = poll_fn(|cx| connection.writer.io().poll_shutdown(cx)).await;
+                return Ended::Close;
+            }
             Err(refusal) => {
-                connection.refuse(refusal).await;
-                return;
+                Box::pin(connection.refuse(refusal)).await;
+                return Ended::Close;
             }
         };
-        served += 1;
+        connection.resting.served += 1;
         let last = manager.timeouts.max_requests_per_connection;
-        let keep_alive = received.keep_alive && (last == 0 || served < last) && !connection.is_old();
-        // Boxed: an idle connection would otherwise carry the room for a request around.
-        if Box::pin(connection.serve_one(&received, keep_alive)).await == Ended::Close {
-            connection.close().await;
-            return;
+        let more = last == 0 || connection.resting.served < last;
+        let keep_alive = received.keep_alive && more && !connection.resting.is_old();
+        if connection.serve_one(&received, keep_alive).await == Ended::Close {
+            Box::pin(connection.close()).await;
+            return Ended::Close;
         }
     }
-    let _ = poll_fn(|cx| connection.writer.io().poll_shutdown(cx)).await;
 }
 
 impl Connection<'_> {
-    /// The next request head; `None` when the connection is over: closed, idle too long, or draining.
-    async fn next_head(&mut self, served: u32) -> Result<Option<Received>, Refusal> {
+    async fn next_head(&mut self) -> Result<Next, Refusal> {
         let timeouts = self.service.manager.timeouts;
-        self.watch.set_idle(timeouts.idle, clock::now());
-        if let Some(until) = self.until {
-            let left = until.saturating_duration_since(clock::now());
-            self.watch.set_duration(clock::now(), left.max(Duration::from_millis(1)));
+        let now = clock::now();
+        self.resting.since = now;
+        self.watch.set_idle(timeouts.idle, now);
+        self.watch.set_attempt(RESTS_AFTER);
+        if let Some(until) = self.resting.until {
+            self.watch.set_duration(now, until.saturating_duration_since(now).max(Duration::from_millis(1)));
         }
-        let Connection { reader, request, response, watch, limits, membership, .. } = self;
+        let Connection { resting, reader, request, response, watch, limits, .. } = self;
         let mut begun = false;
-        let read = poll_fn(|cx: &mut Context<'_>| {
+        let (read, alarm) = poll_fn(|cx: &mut Context<'_>| {
             if let Poll::Ready(read) = reader.poll_request(cx, request, limits) {
-                return Poll::Ready(read.map(Some));
+                return Poll::Ready(read.map(|read| (Some(read), None)));
             }
             if !reader.has_input() {
                 heads::give(request);
@@ -102,32 +129,23 @@ impl Connection<'_> {
                 watch.clear();
                 watch.set_attempt(timeouts.request_headers);
             }
-            if watch.poll(cx).is_ready() {
-                return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok(None) });
+            if let Poll::Ready(alarm) = watch.poll(cx) {
+                return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok((None, Some(alarm))) });
             }
-            // An idle connection has nothing to finish.
-            if !begun && served > 0 && membership.poll_started(cx).is_ready() {
-                return Poll::Ready(Ok(None));
+            // A connection that waits for its next request has nothing to finish.
+            if !begun && resting.served > 0 && resting.membership.poll_started(cx).is_ready() {
+                return Poll::Ready(Ok((None, None)));
             }
             Poll::Pending
         })
         .await?;
-        match read {
-            Some(HeadRead::Head(received)) => Ok(Some(received)),
-            Some(HeadRead::Closed | HeadRead::CutOff) => Ok(None),
-            None => {
-                let stats = &self.service.stats;
-                match self.is_old() {
-                    true => stats.downstream_cx_max_duration_reached.inc(),
-                    false => stats.downstream_cx_idle_timeout.inc(),
-                }
-                Ok(None)
-            }
+        match (read, alarm) {
+            (Some(HeadRead::Head(received)), _) => return Ok(Next::Request(received)),
+            (None, Some(Alarm::Attempt)) => return Ok(Next::Rest),
+            (None, Some(_)) => self.resting.count_end(self.service),
+            (Some(HeadRead::Closed | HeadRead::CutOff) | None, _) => {}
         }
-    }
-
-    fn is_old(&self) -> bool {
-        self.until.is_some_and(|until| clock::now() >= until)
+        Ok(Next::End)
     }
 
     async fn serve_one(&mut self, received: &Received, keep_alive: bool) -> Ended {

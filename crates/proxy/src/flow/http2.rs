@@ -2,29 +2,32 @@
 
 use super::call::{self, Call};
 use super::respond::Responder;
+use super::rest::Resting;
+use super::tasks::Tasks;
 use super::watch::Watch;
 use crate::clock;
 use crate::http::body::{Replay, Source};
 use crate::http::h1::Framing;
 use crate::http::h2::{self, Accepted, H2Source};
 use crate::http::heads;
-use crate::io::Io;
 use crate::state::{HttpService, Worker};
 use engine::info::{ConnectionFacts, Protocol, StreamInfo};
 use engine::{Head, request};
 use model::Refusal;
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, io: Io) {
+pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, resting: Resting) {
     service.stats.downstream_cx_http2_total.inc();
     let manager = &service.manager;
     let options = &manager.http2;
+    let Resting { io, buffer, membership, until, .. } = resting;
     let mut connection = h2::Connection::new(
         io,
+        buffer,
         h2::Role::Server,
         h2::Options {
             stream_window: options.initial_stream_window,
@@ -35,20 +38,23 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
         },
     );
     let link = connection.link().clone();
-    let membership = service.drain.join();
     let active = Rc::new(Cell::new(0u32));
     let mut draining = false;
     let idle = manager.timeouts.idle;
     // Made once, not once per stream.
     let mut drain = pin!(membership.started());
     let mut idle_end = pin!(idle_for(idle, &active));
-    let mut old = pin!(after(service.longest_connection(worker.random_unit())));
+    let mut old = pin!(reached(until));
     let mut lost = pin!(h2::unanswered(&link, options.keepalive_interval, options.keepalive_timeout));
     loop {
         tokio::select! {
             biased;
             accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
-                Some(accepted) => spawn_stream(worker, service, facts, accepted, &active),
+                Some(accepted) => {
+                    let (worker, service, facts) = (worker.clone(), service.clone(), facts.clone());
+                    let stream = Stream { worker, service, facts, accepted, active: active.clone() };
+                    Tasks::serve(&TASKS, stream, serve_stream);
+                }
                 None => break,
             },
             () = &mut drain, if !draining => {
@@ -73,10 +79,10 @@ pub async fn serve(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<Co
     }
 }
 
-/// Ready after `time`, if there is one.
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
+/// Ready at `moment`, if there is one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -91,23 +97,27 @@ async fn idle_for(limit: Duration, active: &Rc<Cell<u32>>) {
     }
 }
 
-fn spawn_stream(
-    worker: &Rc<Worker>,
-    service: &Rc<HttpService>,
-    facts: &Rc<ConnectionFacts>,
+/// A stream on its way to the task that serves it.
+struct Stream {
+    worker: Rc<Worker>,
+    service: Rc<HttpService>,
+    facts: Rc<ConnectionFacts>,
     accepted: Accepted,
-    active: &Rc<Cell<u32>>,
-) {
-    let (worker, service, facts, active) = (worker.clone(), service.clone(), facts.clone(), active.clone());
-    active.set(active.get() + 1);
-    tokio::task::spawn_local(async move {
-        let stream: Pin<Box<dyn Future<Output = ()>>> = Box::pin(serve_stream(&worker, &service, &facts, accepted));
-        clock::Ticking::new(stream).await;
-        active.set(active.get() - 1);
-    });
+    active: Rc<Cell<u32>>,
 }
 
-async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc<ConnectionFacts>, accepted: Accepted) {
+thread_local! {
+    static TASKS: Tasks<Stream> = const { Tasks::new() };
+}
+
+/// See [`Tasks::trim`].
+pub fn trim() {
+    TASKS.with(Tasks::trim);
+}
+
+async fn serve_stream(stream: Stream) {
+    let Stream { worker, service, facts, accepted, active } = stream;
+    active.set(active.get() + 1);
     service.stats.downstream_rq_http2_total.inc();
     let Accepted { mut head, stream, framing, too_large } = accepted;
     let mut response = Head::default();
@@ -118,9 +128,9 @@ async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc
         source.hold();
     }
     let mut call = Call {
-        worker,
-        service,
-        connection: facts,
+        worker: &worker,
+        service: &service,
+        connection: &facts,
         request: &mut head,
         response: &mut response,
         trailers: None,
@@ -147,4 +157,5 @@ async fn serve_stream(worker: &Rc<Worker>, service: &Rc<HttpService>, facts: &Rc
     }
     heads::give(&mut head);
     heads::give(&mut response);
+    active.set(active.get() - 1);
 }

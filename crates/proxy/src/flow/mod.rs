@@ -1,6 +1,6 @@
 //! The spine of the data plane: from an accepted connection to the last byte of the last response.
 //!
-//! `connection` admits and identifies, `http1` and `http2` read requests, `call` serves one of them, `filters` come
+//! `connection` admits and identifies, `rest` waits for what comes, `http1` and `http2` read requests (`tasks` has its streams served), `call` serves one of them, `filters` come
 //! before the router, `forward` plans the way upstream, `attempt` sends it there, `relay` brings the response back, `switch`
 //! makes a tunnel of both sides, `respond` answers in the upstream's stead.
 
@@ -18,5 +18,7 @@ mod mirror;
 mod on_demand;
 pub mod relay;
 pub mod respond;
+mod rest;
 mod switch;
+pub mod tasks;
 pub mod watch;

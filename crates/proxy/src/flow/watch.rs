@@ -2,6 +2,8 @@
 //! goes off early, looks, and sleeps again.
 
 use crate::clock;
+use crate::http::spares::Spares;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -44,9 +46,26 @@ struct Timer {
     registered: Option<Waker>,
 }
 
+/// Timers kept per worker: a request of a new task would otherwise enter one with the runtime, and take it out again.
+const SPARES: usize = 1024;
+
+thread_local! {
+    static TIMERS: RefCell<Spares<Timer>> = const { RefCell::new(Spares::new(SPARES)) };
+}
+
+/// See [`Spares::trim`].
+pub fn trim() {
+    TIMERS.with_borrow_mut(Spares::trim);
+}
+
 impl Timer {
-    fn new(due: Instant) -> Self {
-        Timer { sleep: Box::pin(tokio::time::sleep_until(due.into())), armed: due, registered: None }
+    /// It may be armed for another time.
+    fn lend(due: Instant) -> Self {
+        match TIMERS.with_borrow_mut(Spares::take) {
+            // Whoever had it is not woken any more, but by accident.
+            Some(timer) => Timer { registered: None, ..timer },
+            None => Timer { sleep: Box::pin(tokio::time::sleep_until(due.into())), armed: due, registered: None },
+        }
     }
 
     fn arm(&mut self, due: Instant) {
@@ -63,6 +82,15 @@ impl Timer {
         let polled = self.sleep.as_mut().poll(cx);
         self.registered = polled.is_pending().then(|| cx.waker().clone());
         polled
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            // At the thread's end there is nobody to give it to.
+            let _ = TIMERS.try_with(|timers| timers.borrow_mut().give(timer));
+        }
     }
 }
 
@@ -145,7 +173,7 @@ impl Watch {
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
         let Some((due, alarm)) = self.next() else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Timer::new(due));
+        let timer = self.timer.get_or_insert_with(|| Timer::lend(due));
         if timer.armed > due {
             timer.arm(due);
         }
@@ -182,5 +210,24 @@ mod tests {
         watch.clear();
         assert!(watch.poll(&mut cx).is_pending());
         assert!(watch.next().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_used_before_rings_for_another() {
+        for (first, second) in [(60_000, 20), (20, 60)] {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut watch = Watch::default();
+            watch.set_route(clock::refresh(), Duration::from_millis(first));
+            assert!(watch.poll(&mut cx).is_pending());
+            drop(watch);
+            assert_eq!(TIMERS.with_borrow(Spares::len), 1);
+            let mut watch = Watch::default();
+            let begun = Instant::now();
+            watch.set_route(clock::refresh(), Duration::from_millis(second));
+            assert!(watch.poll(&mut cx).is_pending());
+            assert_eq!(TIMERS.with_borrow(Spares::len), 0, "it was lent");
+            assert_eq!(watch.expired().await, Alarm::Route);
+            assert!(begun.elapsed() >= Duration::from_millis(second), "after {:?}", begun.elapsed());
+        }
     }
 }

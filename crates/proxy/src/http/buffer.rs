@@ -1,5 +1,6 @@
 //! Buffers, lent by pools per worker so that idle connections hold none.
 
+use super::spares::Spares;
 use crate::io::SharedIo;
 use std::cell::RefCell;
 use std::io;
@@ -7,8 +8,11 @@ use std::task::{Context, Poll, ready};
 
 /// Bytes of a fresh buffer.
 pub const INITIAL: usize = 16 * 1024;
-/// Spare buffers kept per worker.
-const SPARES: usize = 64;
+/// Bytes of a buffer for a body that is longer than a fresh one.
+const WIDE: usize = 64 * 1024;
+/// Spare buffers kept per worker, of each kind.
+const SPARES: usize = 128;
+const WIDE_SPARES: usize = 16;
 
 /// Capacity of a fresh output buffer, and beyond which one is not kept; a few may be as large as what an HTTP/2
 /// connection writes at once.
@@ -18,13 +22,14 @@ const LARGE_KEPT: usize = 128 * 1024;
 const LARGE: usize = 8;
 
 thread_local! {
-    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static OUTPUTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Spares<Vec<u8>>> = const { RefCell::new(Spares::new(SPARES)) };
+    static WIDES: RefCell<Spares<Vec<u8>>> = const { RefCell::new(Spares::new(WIDE_SPARES)) };
+    static OUTPUTS: RefCell<Spares<Vec<u8>>> = const { RefCell::new(Spares::new(SPARES)) };
 }
 
 /// An empty buffer for what goes out next.
 pub fn take_output() -> Vec<u8> {
-    OUTPUTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUTPUT))
+    OUTPUTS.with_borrow_mut(Spares::take).unwrap_or_else(|| Vec::with_capacity(OUTPUT))
 }
 
 /// Takes back an output buffer whose bytes are out.
@@ -35,24 +40,29 @@ pub fn give_output(mut buffer: Vec<u8>) {
     buffer.clear();
     OUTPUTS.with_borrow_mut(|outputs| {
         let most = if outputs.len() < LARGE { LARGE_KEPT } else { OUTPUT_KEPT };
-        if outputs.len() < SPARES && buffer.capacity() <= most {
-            outputs.push(buffer);
+        if buffer.capacity() <= most {
+            outputs.give(buffer);
         }
     });
 }
 
 fn take() -> Vec<u8> {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; INITIAL])
+    POOL.with_borrow_mut(Spares::take).unwrap_or_else(|| vec![0; INITIAL])
 }
 
 fn give(buffer: Vec<u8>) {
-    if buffer.len() == INITIAL {
-        POOL.with_borrow_mut(|pool| {
-            if pool.len() < SPARES {
-                pool.push(buffer);
-            }
-        });
+    match buffer.len() {
+        INITIAL => POOL.with_borrow_mut(|pool| pool.give(buffer)),
+        WIDE => WIDES.with_borrow_mut(|pool| pool.give(buffer)),
+        _ => {}
     }
+}
+
+/// See [`Spares::trim`].
+pub fn trim() {
+    POOL.with_borrow_mut(Spares::trim);
+    WIDES.with_borrow_mut(Spares::trim);
+    OUTPUTS.with_borrow_mut(Spares::trim);
 }
 
 /// Received bytes that were not consumed yet.
@@ -117,11 +127,19 @@ impl Buffer {
         }
     }
 
-    /// Grows the space for one read, for bodies that keep coming.
-    pub fn widen(&mut self, size: usize) {
-        if self.data.len() < size {
-            self.data.resize(size, 0);
+    /// Makes space for as much of a long body as one read may bring.
+    pub fn widen(&mut self) {
+        if self.data.len() >= WIDE {
+            return;
         }
+        let mut wide = WIDES.with_borrow_mut(Spares::take).unwrap_or_else(|| vec![0; WIDE]);
+        let count = self.len();
+        wide[..count].copy_from_slice(self.bytes());
+        let narrow = std::mem::replace(&mut self.data, wide);
+        if !narrow.is_empty() {
+            give(narrow);
+        }
+        (self.start, self.end) = (0, count);
     }
 
     pub fn release_if_empty(&mut self) {

@@ -4,6 +4,7 @@ use super::cluster::Cluster;
 use super::dial;
 use super::host::{ConnectionGuard, H1Connection, H2Connection, Host, Turn};
 use crate::clock;
+use crate::http::buffer::Buffer;
 use crate::http::{h1, h2};
 use crate::io::{Io, SharedIo, Socket};
 use crate::tls::ClientTransport;
@@ -136,7 +137,7 @@ pub fn http1(cluster: &Cluster, connected: Connected) -> H1Connection {
 pub fn bytes(cluster: &Cluster, connected: Connected) -> H1Connection {
     let io = SharedIo::new(connected.io);
     H1Connection {
-        reader: h1::Reader::new(io.clone()),
+        reader: h1::Reader::new(io.clone(), Buffer::default()),
         writer: h1::Writer::new(io),
         served: 0,
         turn: Turn::default(),
@@ -153,7 +154,8 @@ pub fn http2(cluster: &Cluster, host: &Rc<Host>, connected: Connected) -> Rc<H2C
     cluster.stats.upstream_cx_http2_total.inc();
     let options = &cluster.config.http2;
     let connection = h2::Connection::new(
-        connected.io,
+        SharedIo::new(connected.io),
+        Buffer::default(),
         h2::Role::Client,
         h2::Options {
             stream_window: options.initial_stream_window,

@@ -225,6 +225,7 @@ impl Host {
     pub fn keep_idle(&self, mut connection: Box<H1Connection>) {
         if !self.gone.get() && !is_old(connection.until, &connection._guard.stats) {
             connection.idle_since = clock::now();
+            connection.reader.rest();
             self.idle.borrow_mut().push(connection);
         }
     }

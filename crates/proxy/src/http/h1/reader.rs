@@ -2,16 +2,13 @@
 
 use super::chunked::{Chunked, Step};
 use super::parse::{self, AnswerTo, Framing, Limits, Received};
-use crate::http::buffer::Buffer;
+use crate::http::buffer::{Buffer, INITIAL};
 use crate::http::heads;
 use crate::io::SharedIo;
 use engine::Head;
 use model::Refusal;
 use model::refusal::BadRequest;
 use std::task::{Context, Poll, ready};
-
-/// Bytes read at once while a long body comes in.
-const WIDE: usize = 64 * 1024;
 
 pub struct Reader {
     io: SharedIo,
@@ -52,8 +49,9 @@ pub enum HeadRead {
 }
 
 impl Reader {
-    pub fn new(io: SharedIo) -> Self {
-        Reader { io, buffer: Buffer::default(), scanned: 0, body: Body::None, ready: 0, closed: false }
+    /// `buffer`: what was received before.
+    pub fn new(io: SharedIo, buffer: Buffer) -> Self {
+        Reader { io, buffer, scanned: 0, body: Body::None, ready: 0, closed: false }
     }
 
     pub fn io(&self) -> &SharedIo {
@@ -74,6 +72,11 @@ impl Reader {
     /// What was received and not consumed yet.
     pub fn peeked(&self) -> &[u8] {
         self.buffer.bytes()
+    }
+
+    /// Holds no buffer while nothing is expected.
+    pub fn rest(&mut self) {
+        self.buffer.release_if_empty();
     }
 
     /// Waits for at least one more byte without consuming; 0 is the end.
@@ -194,7 +197,7 @@ impl Reader {
                 }
                 Step::Data(_) | Step::More => {
                     if self.long() {
-                        self.buffer.widen(WIDE);
+                        self.buffer.widen();
                     }
                     match ready!(self.buffer.poll_fill(&self.io, cx)) {
                         Ok(count) if count > 0 => {}
@@ -222,10 +225,10 @@ impl Reader {
         }
     }
 
+    /// More is to come than fits into a fresh buffer.
     fn long(&self) -> bool {
         match &self.body {
-            Body::Length(left) => *left > WIDE as u64,
-            Body::Chunked(Chunked::Data(left)) => *left > WIDE as u64,
+            Body::Length(left) | Body::Chunked(Chunked::Data(left)) => *left > INITIAL as u64,
             _ => false,
         }
     }
@@ -254,7 +257,7 @@ impl Reader {
     /// message are kept, up to one buffer.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.closed {
-            if self.buffer.len() >= crate::http::buffer::INITIAL / 2 {
+            if self.buffer.len() >= INITIAL / 2 {
                 return Poll::Pending;
             }
             match ready!(self.buffer.poll_fill(&self.io, cx)) {

@@ -68,25 +68,39 @@ impl Writer {
                 out.extend_from_slice(b"\r\n");
                 Poll::Ready(Ok(count))
             }
-            Framing::Length(_) | Framing::Close if data.len() >= DIRECT => {
-                if !self.is_empty() {
-                    // Gather the head with the first data into one packet.
-                    let count = data.len().min(DIRECT);
-                    self.out().extend_from_slice(&data[..count]);
-                    if count < data.len() {
-                        ready_or_go_on(self.poll_flush(cx))?;
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                let count = ready!(self.io.poll_write(cx, data))?;
-                self.sent += count as u64;
-                Poll::Ready(Ok(count))
-            }
+            Framing::Length(_) | Framing::Close if data.len() >= DIRECT => self.poll_direct(cx, data),
             Framing::Length(_) | Framing::Close => {
                 self.out().extend_from_slice(data);
                 Poll::Ready(Ok(data.len()))
             }
         }
+    }
+
+    /// Writes what was gathered and `data` behind it, in one packet where that is possible.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let gathered = &self.out[self.written..];
+            let count = ready!(self.io.poll_write_both(cx, gathered, data))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count as u64;
+            if count < gathered.len() {
+                self.written += count;
+                continue;
+            }
+            let taken = count - gathered.len();
+            self.emptied();
+            if taken > 0 {
+                return Poll::Ready(Ok(taken));
+            }
+        }
+    }
+
+    /// What was gathered is out.
+    fn emptied(&mut self) {
+        self.written = 0;
+        buffer::give_output(std::mem::take(&mut self.out));
     }
 
     /// The body is complete.
@@ -107,21 +121,12 @@ impl Writer {
             self.written += count;
             self.sent += count as u64;
         }
-        self.written = 0;
-        buffer::give_output(std::mem::take(&mut self.out));
+        self.emptied();
         ready!(self.io.poll_flush(cx))?;
         if self.ends {
             ready!(self.io.poll_shutdown(cx))?;
             self.ends = false;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A flush that cannot finish now goes on with the next call.
-fn ready_or_go_on(flushed: Poll<io::Result<()>>) -> io::Result<()> {
-    match flushed {
-        Poll::Ready(result) => result,
-        Poll::Pending => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use super::stream::Handle;
 use super::streams::Broken;
 use crate::http::buffer::Buffer;
 use crate::http::h1::Framing;
-use crate::io::{Io, SharedIo};
+use crate::io::SharedIo;
 use engine::Head;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -118,10 +118,13 @@ impl Link {
 }
 
 impl Connection {
-    pub fn new(io: Io, role: Role, options: Options) -> Self {
+    /// `buffer`: what was received before.
+    pub fn new(io: SharedIo, buffer: Buffer, role: Role, options: Options) -> Self {
         let core = RefCell::new(Core::new(role, options));
         let link = Rc::new(Link { core, task: RefCell::default(), woken: Cell::new(false) });
-        Connection { link, io: SharedIo::new(io), buffer: Buffer::default(), shut: false }
+        let mut connection = Connection { link, io, buffer, shut: false };
+        connection.receive();
+        connection
     }
 
     pub fn link(&self) -> &Rc<Link> {
