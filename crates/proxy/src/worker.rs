@@ -3,7 +3,7 @@
 use crate::accept::listen::{Acceptor, Bound};
 use crate::clock;
 use crate::flow::connection;
-use crate::io::Socket;
+use crate::socket::Socket;
 use crate::state::adopt::{Change, Update};
 use crate::state::shed::{Open, Shed};
 use crate::state::worker::Slot;
