@@ -109,7 +109,7 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         }
         Operator::DownstreamPeerSubject => return tls_text(out, connection, |tls| &tls.peer_subject),
         Operator::DownstreamTlsVersion => return tls_text(out, connection, |tls| tls.version),
-        Operator::DownstreamTlsCipher => return tls_text(out, connection, |tls| &tls.cipher),
+        Operator::DownstreamTlsCipher => return tls_text(out, connection, |tls| tls.cipher),
         Operator::RequestedServerName => {
             return !connection.server_name.is_empty() && text(out, &connection.server_name);
         }

@@ -27,7 +27,7 @@ pub struct ConnectionFacts {
 #[derive(Clone, Debug, Default)]
 pub struct TlsFacts {
     pub version: &'static str,
-    pub cipher: Box<str>,
+    pub cipher: &'static str,
     /// URI SANs of the verified client certificate.
     pub peer_uris: Vec<Box<str>>,
     pub peer_subject: Box<str>,

@@ -1,6 +1,7 @@
 //! Channels to gRPC services (the control plane) over our own sockets and TLS.
 
-use crate::io::{Io, Socket};
+use crate::io::Io;
+use crate::socket::Socket;
 use crate::tls::ClientTransport;
 use hyper_util::rt::TokioIo;
 use model::Address;
@@ -74,7 +75,7 @@ impl Dialer {
         let transport = self.transport.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match transport {
             ClientTransport::Plain => Ok(Io::Plain(socket)),
-            ClientTransport::Tls(tls) => Ok(Io::Client(Box::new(tls.connect(socket, &[b"h2"], "").await?))),
+            ClientTransport::Tls(tls) => Ok(Io::Tls(Box::new(tls.connect(socket, &[b"h2"], "").await?))),
             ClientTransport::Broken(reason) => Err(std::io::Error::other(format!("TLS is not ready: {reason}"))),
         }
     }

@@ -4,7 +4,7 @@ use crate::accept::listen::{Acceptor, Bound};
 use crate::clock;
 use crate::flow::{connection, http2, watch};
 use crate::http;
-use crate::io::Socket;
+use crate::socket::Socket;
 use crate::state::adopt::{Change, Update};
 use crate::state::shed::{Open, Shed};
 use crate::state::worker::Slot;

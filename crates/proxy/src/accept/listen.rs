@@ -1,6 +1,6 @@
 //! Listening sockets.
 
-use crate::io::Socket as Stream;
+use crate::socket::Socket as Stream;
 use model::Address;
 use model::listener::SocketOptions;
 use socket2::{Domain, Protocol, Socket, Type};

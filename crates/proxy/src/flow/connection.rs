@@ -2,13 +2,15 @@
 
 use super::rest::Resting;
 use super::{http1, http2};
-use crate::accept::inspect::{self, Hello, Seen, Stop};
+use crate::accept::inspect::{self, Seen, Stop};
 use crate::accept::listen;
-use crate::io::{Io, Socket};
+use crate::io::Io;
+use crate::socket::Socket;
 use crate::state::guard;
 use crate::state::{ChainService, HttpService, ListenerService, ServiceKind, Worker};
 use crate::tcp;
-use crate::tls::{self, ServerTransport};
+use crate::tls::ServerTransport;
+use crate::tls::hello::Hello;
 use engine::chain;
 use engine::info::{ConnectionFacts, TlsFacts};
 use engine::proxy_protocol::Origin;
@@ -171,10 +173,9 @@ async fn secure(listener: &ListenerService, service: &ChainService, socket: Sock
                 configured => configured,
             };
             match tokio::time::timeout(limit, server.accept(socket)).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok((stream, facts))) => {
                     listener.stats.ssl_handshake.inc();
-                    let facts = tls::facts(&server, &stream);
-                    Some((Io::Server(Box::new(stream)), Some(facts)))
+                    Some((Io::Tls(Box::new(stream)), Some(facts)))
                 }
                 Ok(Err(error)) => {
                     listener.stats.ssl_connection_error.inc();

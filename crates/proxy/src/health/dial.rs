@@ -1,7 +1,8 @@
 //! Connections of health checks: the endpoint's address and transport, or what the check says instead.
 
 use super::check::Subject;
-use crate::io::{Io, Socket};
+use crate::io::Io;
+use crate::socket::Socket;
 use crate::tls::ClientTransport;
 use crate::upstream::dial as upstream;
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub(super) async fn connect(subject: &Subject, config: &HealthCheck) -> io::Resu
     };
     match transport(subject, index) {
         ClientTransport::Plain => Ok(Io::Plain(socket)),
-        ClientTransport::Tls(tls) => Ok(Io::Client(Box::new(tls.connect_for_check(socket, &config.alpn).await?))),
+        ClientTransport::Tls(tls) => Ok(Io::Tls(Box::new(tls.connect_for_check(socket, &config.alpn).await?))),
         ClientTransport::Broken(reason) => Err(io::Error::other(format!("TLS is not ready: {reason}"))),
     }
 }

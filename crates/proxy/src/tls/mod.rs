@@ -2,14 +2,25 @@
 
 pub mod check;
 pub mod files;
+mod handshake;
+pub mod hello;
+mod keys;
 pub mod prepare;
+mod session;
+mod stream;
 
-use crate::io::Socket;
+pub use stream::TlsStream;
+
+use crate::socket::Socket;
 use engine::info::TlsFacts;
+use handshake::{Handshake, invalid};
+use hello::HelloReader;
+use rustls::CommonState;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 /// How connections of a filter chain arrive.
 #[derive(Clone)]
@@ -38,22 +49,40 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    pub(crate) fn new(configured: Arc<rustls::ServerConfig>, validates: bool) -> Self {
-        let mut without_alpn = (*configured).clone();
+    pub(crate) fn new(mut configured: rustls::ServerConfig, validates: bool) -> Self {
+        configured.enable_secret_extraction = true;
+        let mut without_alpn = configured.clone();
         without_alpn.alpn_protocols.clear();
-        ServerTls { configured, without_alpn: Arc::new(without_alpn), validates }
+        ServerTls { configured: Arc::new(configured), without_alpn: Arc::new(without_alpn), validates }
     }
 
-    /// The server's side of a handshake. A client without a protocol in common is served without ALPN, as by Envoy,
-    /// instead of being refused (RFC 7301 section 3.2 would allow either): meshes offer protocols of their own.
-    pub async fn accept(&self, socket: Socket) -> io::Result<server::TlsStream<Socket>> {
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket.read_ahead()).await?;
+    /// The server's side of a handshake, with what it established, for logs and policy.
+    pub async fn accept(&self, mut socket: Socket) -> io::Result<(TlsStream, TlsFacts)> {
+        let mut incoming = Vec::new();
+        let config = self.choose(&mut socket, &mut incoming).await?;
+        let side = UnbufferedServerConnection::new(config.clone()).map_err(invalid)?;
+        let mut handshake = Handshake::new(socket, side, incoming);
+        handshake.run().await?;
+        let facts = facts(handshake.agreed(), self.validates);
+        Ok((handshake.into_stream()?, facts))
+    }
+
+    /// A client without a protocol in common is served without ALPN, as by Envoy, instead of being refused (RFC 7301
+    /// section 3.2 would allow either): meshes offer protocols of their own.
+    async fn choose(&self, socket: &mut Socket, incoming: &mut Vec<u8>) -> io::Result<&Arc<rustls::ServerConfig>> {
         let ours = &self.configured.alpn_protocols;
-        let mismatch = start.client_hello().alpn().is_some_and(|mut offered| {
-            !ours.is_empty() && !offered.any(|protocol| ours.iter().any(|own| own.as_slice() == protocol))
-        });
-        let config = if mismatch { &self.without_alpn } else { &self.configured };
-        start.into_stream(config.clone()).await
+        if ours.is_empty() {
+            return Ok(&self.configured);
+        }
+        let mut reader = HelloReader::default();
+        let offered = loop {
+            match reader.read(incoming) {
+                Some(hello) => break hello.alpn,
+                None => handshake::more(socket, incoming).await?,
+            }
+        };
+        let common = offered.is_empty() || offered.iter().any(|protocol| ours.contains(protocol));
+        Ok(if common { &self.configured } else { &self.without_alpn })
     }
 }
 
@@ -69,12 +98,7 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Handshakes over `socket`. `offer` is used where the context names no protocols of its own.
-    pub async fn connect(
-        &self,
-        socket: Socket,
-        offer: &[&[u8]],
-        authority: &str,
-    ) -> io::Result<client::TlsStream<Socket>> {
+    pub async fn connect(&self, socket: Socket, offer: &[&[u8]], authority: &str) -> io::Result<TlsStream> {
         let config = match offer {
             [] => &self.as_configured,
             [_, _, ..] => &self.either,
@@ -83,44 +107,46 @@ impl ClientTls {
         };
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
         let wanted = if self.auto_host_sni && !host.is_empty() { host } else { &self.sni };
-        // rustls always needs a name; without one to send, an address keeps SNI out of the ClientHello.
-        let name = ServerName::try_from(wanted.to_string())
-            .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
-        TlsConnector::from(config.clone()).connect(name, socket.read_ahead()).await
+        connect(config.clone(), socket, wanted).await
     }
-}
 
-impl ClientTls {
     /// Handshakes for a health check, which may offer protocols of its own.
-    pub async fn connect_for_check(&self, socket: Socket, alpn: &[Box<str>]) -> io::Result<client::TlsStream<Socket>> {
+    pub async fn connect_for_check(&self, socket: Socket, alpn: &[Box<str>]) -> io::Result<TlsStream> {
         if alpn.is_empty() {
             return self.connect(socket, &[], "").await;
         }
         let mut config = (*self.as_configured).clone();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(self.sni.to_string())
-            .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
-        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+        connect(Arc::new(config), socket, &self.sni).await
     }
 }
 
-/// What the handshake with `tls` established, for logs and policy.
-pub fn facts(tls: &ServerTls, stream: &server::TlsStream<Socket>) -> TlsFacts {
-    let connection = stream.get_ref().1;
-    let version = match connection.protocol_version() {
+async fn connect(config: Arc<rustls::ClientConfig>, socket: Socket, wanted: &str) -> io::Result<TlsStream> {
+    // rustls always needs a name; without one to send, an address keeps SNI out of the ClientHello.
+    let name = ServerName::try_from(wanted.to_string())
+        .unwrap_or_else(|_| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
+    let side = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
+    let mut handshake = Handshake::new(socket, side, Vec::new());
+    handshake.run().await?;
+    handshake.into_stream()
+}
+
+/// What a server's handshake established.
+fn facts(agreed: &CommonState, validates: bool) -> TlsFacts {
+    let version = match agreed.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "",
     };
-    let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
-    let mut facts = TlsFacts { version, cipher: cipher.trim_start_matches("TLS13_").into(), ..TlsFacts::default() };
-    if let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) {
+    let cipher = agreed.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    let mut facts = TlsFacts { version, cipher: cipher.trim_start_matches("TLS13_"), ..TlsFacts::default() };
+    if let Some(certificate) = agreed.peer_certificates().and_then(|chain| chain.first()) {
         if let Ok(names) = identity::peer_names(certificate) {
             facts.peer_uris = names.uris.iter().map(|uri| uri.as_str().into()).collect();
             facts.peer_subject = names.subject.as_str().into();
         }
         facts.peer_hash = identity::fingerprint(certificate).into();
-        facts.peer_validated = tls.validates;
+        facts.peer_validated = validates;
     }
     facts
 }

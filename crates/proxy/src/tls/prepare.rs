@@ -57,7 +57,10 @@ impl Preparer {
         let key = material.key(&(tls.require_client_certificate, "server"));
         let transport =
             old.servers.get(&key).cloned().unwrap_or_else(|| match id::server_config(&material.server(tls)) {
-                Ok(config) => ServerTransport::Tls(Arc::new(super::ServerTls::new(config, material.validates()))),
+                Ok(config) => ServerTransport::Tls(Arc::new(super::ServerTls::new(
+                    Arc::unwrap_or_clone(config),
+                    material.validates(),
+                ))),
                 Err(error) => ServerTransport::Broken(error.to_string().into()),
             });
         self.servers.insert(key, transport.clone());
@@ -191,7 +194,9 @@ impl<'m> Material<'m> {
 
 /// One configuration per ALPN offer; a context that names protocols keeps its own.
 fn build(base: &id::ClientTls, sni: &str, auto_host_sni: bool) -> Result<ClientTls, id::TlsError> {
-    let as_configured = id::client_config(base)?;
+    let mut as_configured = Arc::unwrap_or_clone(id::client_config(base)?);
+    as_configured.enable_secret_extraction = true;
+    let as_configured = Arc::new(as_configured);
     let offering = |alpn: &[&[u8]]| {
         let mut config = (*as_configured).clone();
         if base.alpn.is_empty() {

@@ -6,7 +6,8 @@ use super::host::{ConnectionGuard, H1Connection, H2Connection, Host, Turn};
 use crate::clock;
 use crate::http::buffer::Buffer;
 use crate::http::{h1, h2};
-use crate::io::{Io, SharedIo, Socket};
+use crate::io::{Io, SharedIo};
+use crate::socket::Socket;
 use crate::tls::ClientTransport;
 use engine::proxy_protocol::Origin;
 use model::{Address, Refusal};
@@ -111,7 +112,7 @@ async fn open(
     match tls.connect(socket, offer, server_name).await {
         Ok(stream) => {
             cluster.stats.ssl_handshake.inc();
-            Ok((Io::Client(Box::new(stream)), local))
+            Ok((Io::Tls(Box::new(stream)), local))
         }
         Err(error) => {
             cluster.stats.ssl_connection_error.inc();

@@ -1,6 +1,6 @@
 //! Opens the socket of an upstream connection: source address, keep-alive, several addresses in turn (RFC 8305).
 
-use crate::io::Socket;
+use crate::socket::Socket;
 use engine::proxy_protocol::{self, Origin};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
