@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How long connections have been idle when their memory is measured: all peers give some back after a while.
+const IDLE: Duration = Duration::from_secs(8);
+
 /// The proxy has this CPU; load and backend have the other.
 pub const PROXY_CPU: usize = 0;
 pub const LOAD_CPU: usize = 1;
@@ -250,9 +253,9 @@ impl<'a> Bench<'a> {
     fn idle(&self, rival: &Rival) -> anyhow::Result<Round> {
         let ids = rival.ids();
         let look = || measure::resident(&ids) as f64;
-        let all = self.plan(rival.entry)?;
+        let all = Plan { duration: IDLE, ..self.plan(rival.entry)? };
         let count = all.connections;
-        let base = load::hold(Plan { connections: 1, ..self.plan(rival.entry)? }, look)?;
+        let base = load::hold(Plan { connections: 1, duration: IDLE, ..self.plan(rival.entry)? }, look)?;
         let full = load::hold(all, look)?;
         let figures = [(Metric::MemoryPerConnection, (full - base) / count as f64 / 1e3), (Metric::Memory, full / 1e6)];
         Ok(Round { figures: figures.into(), foreign: 0.0 })

@@ -97,3 +97,39 @@ fn connections_end_by_age() {
     assert_same(["Envoy", "Ripstop"], &theirs, &ours);
     assert_eq!(ours, json!([[true, true], "http.test.downstream_cx_max_duration_reached: 2"]));
 }
+
+/// Silence has its time limit from the first moment, also while it is open which protocol the client will speak; a
+/// request after a while of silence is served as ever.
+#[test]
+fn silent_connections_are_closed() {
+    let log: Log = Arc::new(Mutex::new(Vec::new()));
+    let backend = Backend::start("up", &log).port;
+    let options = "common_http_protocol_options: { idle_timeout: 2s }\n";
+    let config = http(options, "- { match: { prefix: / }, route: { cluster: up } }\n", &cluster("up", backend, ""));
+    let scenario = |kind: Kind| {
+        let proxy = Proxy::start(kind, "silence", &config);
+        let connect = || {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).expect("the proxy accepts");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+            stream
+        };
+        let (mut silent, mut begins, mut asks) = (connect(), connect(), connect());
+        begins.write_all(b"PRI * HT").expect("sent");
+        let mut answers = 0;
+        for _ in 0..2 {
+            asks.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("sent");
+            let mut bytes = [0; 4096];
+            let length = asks.read(&mut bytes).expect("an answer");
+            answers += u32::from(bytes[..length].starts_with(b"HTTP/1.1 200 OK\r\n"));
+            // Longer than a connection keeps the room for requests.
+            std::thread::sleep(Duration::from_millis(1300));
+        }
+        let ends = [&mut silent, &mut begins, &mut asks].map(|stream| stream.read_to_end(&mut Vec::new()).is_ok());
+        let name = "http.test.downstream_cx_idle_timeout";
+        let stats = get(proxy.admin, &format!("/stats?filter={name}")).unwrap_or_default();
+        json!([answers, ends, stats.lines().find(|line| line.starts_with(name))])
+    };
+    let [theirs, ours] = BOTH.map(scenario);
+    assert_same(["Envoy", "Ripstop"], &theirs, &ours);
+    assert_eq!(ours, json!([2, [true, true, true], "http.test.downstream_cx_idle_timeout: 3"]));
+}
