@@ -2,8 +2,8 @@
 
 use super::header::{self, header_lists, header_name};
 use super::{
-    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, tls,
-    uint,
+    Result, data, duration, filter, flag, follow, format, known, lb, line, lower, matcher, not_empty, retry, template,
+    tls, uint,
 };
 use crate::pb::envoy::config::core::v3::{Metadata, RoutingPriority};
 use crate::pb::envoy::config::route::v3 as pb;
@@ -373,6 +373,6 @@ fn respond(scope: &Scope<'_>, at: &At<'_>, pb: &pb::DirectResponseAction) -> Res
         let text = format!("has {} bytes; max_direct_response_body_size_bytes allows {limit}", body.len());
         return at.field("body").wrong(text);
     }
-    let format = pb.body_format.as_ref().map(|body| format::body(&at.field("body_format"), body)).transpose()?;
+    let format = pb.body_format.as_ref().map(|body| line::body(&at.field("body_format"), body)).transpose()?;
     Ok(DirectResponse { status, body: body.into(), format })
 }

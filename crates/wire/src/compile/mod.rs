@@ -25,6 +25,7 @@ mod health_check;
 pub mod http;
 mod lb;
 mod limits;
+mod line;
 pub mod listener;
 mod local_reply;
 pub mod matcher;
