@@ -1,9 +1,10 @@
 //! Evaluates command-operator formats (`%REQ(:path)%`) for headers, bodies and access logs.
 
+use crate::date;
 use crate::head::Head;
 use crate::info::{ConnectionFacts, StreamInfo};
 use model::format::{Format, Operator, Part};
-use std::fmt::Write;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,12 +36,8 @@ pub fn render(format: &Format, context: &Context<'_>, absent: &str, out: &mut Ve
         match part {
             Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
             Part::Operator { operator, max_len } => {
-                let start = out.len();
-                if !operand(operator, context, out) {
-                    out.truncate(start);
+                if !value(operator, *max_len, context, out) {
                     out.extend_from_slice(absent.as_bytes());
-                } else if let Some(max) = max_len {
-                    out.truncate(out.len().min(start + max));
                 }
             }
         }
@@ -62,12 +59,25 @@ fn details(info: &StreamInfo, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Appends one operator's value; false when there is none.
-pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
+/// Appends an operator's value, at most `max_len` bytes of it; false, and nothing is appended, when there is none.
+pub fn value(operator: &Operator, max_len: Option<usize>, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let found = operand(operator, context, out);
+    match max_len {
+        _ if !found => out.truncate(start),
+        Some(max) => out.truncate(start.saturating_add(max)),
+        None => {}
+    }
+    found
+}
+
+/// False when there is no value, whatever was appended.
+fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
     let info = context.info;
     let connection = context.connection;
     match operator {
-        Operator::StartTime(format) => return start_time(info.start_unix_micros, format.as_deref(), out),
+        Operator::StartTime(None) => date::iso(info.start_unix_micros, out),
+        Operator::StartTime(Some(format)) => date::formatted(info.start_unix_micros, format, out),
         Operator::RequestHeader { name, alternative } => {
             return header(Some(context.request), name, alternative.as_deref(), out);
         }
@@ -104,8 +114,12 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
             None => return false,
         },
         Operator::DownstreamPeerUriSan => {
-            let uris = connection.tls.as_ref().map(|tls| tls.peer_uris.join(","));
-            return optional(out, uris.as_deref().filter(|text| !text.is_empty()));
+            let uris = connection.tls.as_ref().map_or(&[][..], |tls| &tls.peer_uris);
+            for (index, uri) in uris.iter().enumerate() {
+                out.extend_from_slice(if index > 0 { b"," } else { b"" });
+                out.extend_from_slice(uri.as_bytes());
+            }
+            return !uris.is_empty();
         }
         Operator::DownstreamPeerSubject => return tls_text(out, connection, |tls| &tls.peer_subject),
         Operator::DownstreamTlsVersion => return tls_text(out, connection, |tls| tls.version),
@@ -116,11 +130,10 @@ pub fn operand(operator: &Operator, context: &Context<'_>, out: &mut Vec<u8>) ->
         Operator::RouteName => return !info.route_name.is_empty() && text(out, &info.route_name),
         Operator::VirtualClusterName => return optional(out, info.virtual_cluster.as_deref()),
         Operator::ConnectionTerminationDetails => return false,
-        Operator::Hostname => return optional(out, std::env::var("HOSTNAME").ok().as_deref()),
         Operator::ConnectionId => number(out, connection.id),
         Operator::FilterChainName => return !connection.filter_chain.is_empty() && text(out, &connection.filter_chain),
         Operator::LocalReplyBody => out.extend_from_slice(context.local_reply),
-        Operator::Environment(value) => return text(out, value),
+        Operator::Hostname(value) | Operator::Environment(value) => return text(out, value),
     }
     true
 }
@@ -135,8 +148,7 @@ fn optional(out: &mut Vec<u8>, value: Option<&str>) -> bool {
 }
 
 fn number(out: &mut Vec<u8>, value: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(Text(out), "{value}");
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn millis(out: &mut Vec<u8>, value: Option<Duration>) -> bool {
@@ -155,18 +167,25 @@ fn tls_text<'c>(
 }
 
 fn address(out: &mut Vec<u8>, address: Option<SocketAddr>, with_port: bool) -> bool {
-    let Some(address) = address else { return false };
-    let _ = if with_port { write!(Text(out), "{address}") } else { write!(Text(out), "{}", address.ip()) };
-    true
-}
-
-struct Text<'a>(&'a mut Vec<u8>);
-
-impl Write for Text<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+    match address {
+        None => return false,
+        Some(SocketAddr::V4(address)) => {
+            let [a, b, c, d] = address.ip().octets();
+            number(out, u64::from(a));
+            for octet in [b, c, d] {
+                out.push(b'.');
+                number(out, u64::from(octet));
+            }
+            if with_port {
+                out.push(b':');
+                number(out, u64::from(address.port()));
+            }
+        }
+        // Writing to a Vec cannot fail.
+        Some(address) if with_port => drop(write!(out, "{address}")),
+        Some(address) => drop(write!(out, "{}", address.ip())),
     }
+    true
 }
 
 fn header(head: Option<&Head>, name: &str, alternative: Option<&str>, out: &mut Vec<u8>) -> bool {
@@ -197,96 +216,9 @@ fn one_header(head: &Head, name: &str, out: &mut Vec<u8>) -> bool {
     })
 }
 
-/// Envoy's default is ISO 8601 with milliseconds; `%s`, `%Y`, `%m`, `%d`, `%H`, `%M`, `%S`, `%3f`, `%6f`, `%T`, `%F`
-/// and `%Z` are understood in custom formats.
-fn start_time(micros: u64, format: Option<&str>, out: &mut Vec<u8>) -> bool {
-    let civil = Civil::from_unix(micros / 1_000_000);
-    let format = format.unwrap_or("%Y-%m-%dT%H:%M:%S.%3fZ");
-    let mut text = Text(out);
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            let _ = text.write_char(c);
-            continue;
-        }
-        let _ = match chars.next() {
-            Some('Y') => write!(text, "{:04}", civil.year),
-            Some('m') => write!(text, "{:02}", civil.month),
-            Some('d') => write!(text, "{:02}", civil.day),
-            Some('H') => write!(text, "{:02}", civil.hour),
-            Some('M') => write!(text, "{:02}", civil.minute),
-            Some('S') => write!(text, "{:02}", civil.second),
-            Some('T') => write!(text, "{:02}:{:02}:{:02}", civil.hour, civil.minute, civil.second),
-            Some('F') => write!(text, "{:04}-{:02}-{:02}", civil.year, civil.month, civil.day),
-            Some('Z') => text.write_str("UTC"),
-            Some('s') => write!(text, "{}", micros / 1_000_000),
-            Some('f') => write!(text, "{:09}", micros % 1_000_000 * 1000),
-            Some(digit @ ('3' | '6' | '9')) if chars.as_str().starts_with('f') => {
-                chars.next();
-                match digit {
-                    '3' => write!(text, "{:03}", micros % 1_000_000 / 1000),
-                    '6' => write!(text, "{:06}", micros % 1_000_000),
-                    _ => write!(text, "{:09}", micros % 1_000_000 * 1000),
-                }
-            }
-            Some(other) => text.write_char('%').and_then(|()| text.write_char(other)),
-            None => text.write_char('%'),
-        };
-    }
-    true
-}
-
-/// A date and time of day in UTC.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Civil {
-    pub year: i64,
-    pub month: u64,
-    pub day: u64,
-    pub hour: u64,
-    pub minute: u64,
-    pub second: u64,
-    /// 0 is Sunday.
-    pub weekday: u64,
-}
-
-impl Civil {
-    /// From seconds since the Unix epoch, by Howard Hinnant's `civil_from_days`.
-    pub fn from_unix(seconds: u64) -> Civil {
-        let days = seconds / 86_400;
-        let rest = seconds % 86_400;
-        let shifted = days + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_index = (5 * day_of_year + 2) / 153;
-        let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-        Civil {
-            year: (year_of_era + era * 400) as i64 + i64::from(month <= 2),
-            month,
-            day: day_of_year - (153 * month_index + 2) / 5 + 1,
-            hour: rest / 3600,
-            minute: rest % 3600 / 60,
-            second: rest % 60,
-            weekday: (days + 4) % 7,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn civil_dates() {
-        let date = |seconds| {
-            let c = Civil::from_unix(seconds);
-            (c.year, c.month, c.day, c.hour, c.minute, c.second, c.weekday)
-        };
-        assert_eq!(date(0), (1970, 1, 1, 0, 0, 0, 4));
-        assert_eq!(date(951_782_400), (2000, 2, 29, 0, 0, 0, 2));
-        assert_eq!(date(1_795_392_645), (2026, 11, 23, 0, 10, 45, 1));
-    }
 
     #[test]
     fn operators() {
@@ -323,6 +255,19 @@ mod tests {
             let mut out = Vec::new();
             render(&format, &context, "-", &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), wanted, "{format:?}");
+        }
+    }
+    #[test]
+    fn addresses() {
+        for text in
+            ["0.0.0.0:0", "192.0.2.10:80", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1:0]:443", "[fe80::1%3]:1"]
+        {
+            let wanted: SocketAddr = text.parse().unwrap();
+            for (with_port, wanted) in [(true, wanted.to_string()), (false, wanted.ip().to_string())] {
+                let mut out = Vec::new();
+                assert!(address(&mut out, Some(text.parse().unwrap()), with_port));
+                assert_eq!(String::from_utf8(out).unwrap(), wanted);
+            }
         }
     }
 }

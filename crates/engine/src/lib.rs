@@ -5,6 +5,7 @@
 pub mod balance;
 pub mod bucket;
 pub mod chain;
+pub mod date;
 pub mod edits;
 pub mod eyeballs;
 pub mod filter;

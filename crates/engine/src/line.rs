@@ -1,108 +1,70 @@
 //! Lines of logs and bodies of the proxy's own answers: text, or JSON with a value per field.
 
-use crate::format::{Context, operand, render as text};
-use model::access_log::{JsonValue, Line};
-use model::format::{Operator, Part};
+use crate::format::{Context, render as text, value};
+use model::line::{Form, Line, Piece};
+use std::io::Write;
 
-/// Appends `line`; what is missing is `-` in text. JSON ends with a line break.
+/// Appends `line`; what is missing is `-` in text.
 pub fn render(line: &Line, context: &Context<'_>, out: &mut Vec<u8>) {
-    match line {
-        Line::Text(format) => text(format, context, "-", out),
-        Line::Json(fields) => {
-            object(fields, context, out);
-            out.push(b'\n');
-        }
-    }
-}
-
-fn object(fields: &[(Box<str>, JsonValue)], context: &Context<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (index, (name, value)) in fields.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        string(name.as_bytes(), out);
-        out.push(b':');
-        json(value, context, out);
-    }
-    out.push(b'}');
-}
-
-fn json(value: &JsonValue, context: &Context<'_>, out: &mut Vec<u8>) {
-    match value {
-        JsonValue::Object(fields) => object(fields, context, out),
-        JsonValue::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        JsonValue::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        JsonValue::Null => out.extend_from_slice(b"null"),
-        JsonValue::Format(format) => match format.parts.as_slice() {
-            [Part::Operator { operator, max_len }] => operator_value(operator, *max_len, context, out),
-            _ => quoted(out, |out| text(format, context, "-", out)),
-        },
-    }
-}
-
-/// A number where the operator gives one, else a string; `null` when there is no value.
-fn operator_value(operator: &Operator, max_len: Option<usize>, context: &Context<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut found = false;
-    let mut value = |out: &mut Vec<u8>| {
-        let begin = out.len();
-        found = operand(operator, context, out);
-        out.truncate(max_len.map_or(out.len(), |max| out.len().min(begin + max)));
+    let pieces = match line {
+        Line::Text(format) => return text(format, context, "-", out),
+        Line::Json(pieces) => pieces,
     };
-    if numeric(operator) {
-        value(out);
-    } else {
-        quoted(out, value);
-    }
-    if !found {
-        out.truncate(start);
-        out.extend_from_slice(b"null");
-    }
-}
-
-fn numeric(operator: &Operator) -> bool {
-    matches!(
-        operator,
-        Operator::ResponseCode
-            | Operator::BytesReceived
-            | Operator::BytesSent
-            | Operator::Duration
-            | Operator::RequestDuration
-            | Operator::ResponseDuration
-            | Operator::UpstreamRequestAttemptCount
-            | Operator::DownstreamLocalPort
-            | Operator::ConnectionId
-    )
-}
-
-/// A JSON string (RFC 8259 section 7) of what `write` appends. What needs no escape, nearly everything, is not copied.
-fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    out.push(b'"');
-    let begin = out.len();
-    write(out);
-    let plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
-    if !out[begin..].iter().all(plain) {
-        let text = out.split_off(begin);
-        escape(&text, out);
-    }
-    out.push(b'"');
-}
-
-fn string(text: &[u8], out: &mut Vec<u8>) {
-    quoted(out, |out| out.extend_from_slice(text));
-}
-
-fn escape(text: &[u8], out: &mut Vec<u8>) {
-    for c in String::from_utf8_lossy(text).chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            c if (c as u32) < 0x20 => out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes()),
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Value { operator, max_len, form } => {
+                json(*form, out, |out| value(operator, *max_len, context, out));
+            }
         }
     }
+}
+
+/// Appends what `value` does, as JSON wants it; it returns false when it has nothing.
+fn json(form: Form, out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8>) -> bool) {
+    let start = out.len();
+    if form == Form::String {
+        out.push(b'"');
+    }
+    let begin = out.len();
+    if !value(out) {
+        out.truncate(start);
+        return out.extend_from_slice(if form == Form::Inside { b"-" } else { b"null" });
+    }
+    if form != Form::Number && !out[begin..].iter().all(is_plain) {
+        escape(begin, out);
+    }
+    if form == Form::String {
+        out.push(b'"');
+    }
+}
+
+/// A character that stands for itself in a JSON string. So do those above ASCII, if they are UTF-8.
+fn is_plain(byte: &u8) -> bool {
+    (b' '..0x80).contains(byte) && *byte != b'"' && *byte != b'\\'
+}
+
+/// Escapes what stands in `out` from `begin` on (RFC 8259 section 7); what is not UTF-8 becomes U+FFFD.
+fn escape(begin: usize, out: &mut Vec<u8>) {
+    if std::str::from_utf8(&out[begin..]).is_err() {
+        let text = String::from_utf8_lossy(&out[begin..]).into_owned();
+        out.truncate(begin);
+        out.extend_from_slice(text.as_bytes());
+    }
+    let end = out.len();
+    for at in begin..end {
+        match out[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            // Writing to a Vec cannot fail.
+            byte @ 0..0x20 => drop(write!(out, "\\u{byte:04x}")),
+            byte => out.push(byte),
+        }
+    }
+    out.drain(begin..end);
 }

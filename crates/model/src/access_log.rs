@@ -1,6 +1,6 @@
 //! Access logs: where lines go and how they look.
 
-use crate::format::Format;
+use crate::line::Line;
 use crate::matcher::HeaderMatcher;
 use std::path::PathBuf;
 
@@ -65,21 +65,4 @@ pub enum Sink {
     File(PathBuf),
     Stdout,
     Stderr,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line {
-    Text(Format),
-    /// `json_format`: keys in the order written.
-    Json(Vec<(Box<str>, JsonValue)>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum JsonValue {
-    /// A lone operator that yields a number is written as a number.
-    Format(Format),
-    Object(Vec<(Box<str>, JsonValue)>),
-    Number(f64),
-    Bool(bool),
-    Null,
 }

@@ -1,6 +1,6 @@
 //! Load balancing: which policy picks a host, and within which set of hosts it picks.
 
-use regex::bytes::Regex;
+use crate::matcher::Substitution;
 use std::time::Duration;
 
 /// Key and JSON value, sorted by key: `filter_metadata["envoy.lb"]`, or a part of it that is asked for.
@@ -17,7 +17,7 @@ pub enum Policy {
     RingHash(RingHash),
     Maglev(Maglev),
     PeakEwma(PeakEwma),
-    ClientWeighted(ClientWeighted),
+    ClientWeighted(Box<ClientWeighted>),
     /// Ripstop's own; see `engine::balance::adaptive`.
     Adaptive,
 }
@@ -253,7 +253,7 @@ pub enum HashBy {
     /// All values; each may be rewritten first.
     Header {
         name: Box<str>,
-        rewrite: Option<(Regex, Box<str>)>,
+        rewrite: Option<Substitution>,
     },
     Cookie(CookieHash),
     SourceIp,

@@ -18,7 +18,7 @@ pub struct Cluster {
     pub policy: Policy,
     pub localities: Localities,
     /// `lb_subset_config`.
-    pub subsets: Option<Subsets>,
+    pub subsets: Option<Box<Subsets>>,
     pub connect_timeout: Duration,
     pub protocol: UpstreamProtocol,
     pub http2: Http2Options,
@@ -32,7 +32,7 @@ pub struct Cluster {
     pub max_connections_per_host: Option<u32>,
     /// Longest duration of a request to this cluster; zero is any.
     pub max_stream_duration: Duration,
-    pub outlier: Option<OutlierDetection>,
+    pub outlier: Option<Box<OutlierDetection>>,
     pub health_check: Option<Arc<HealthCheck>>,
     /// Endpoints without a result of a check count neither as healthy nor as unhealthy.
     pub ignore_new_hosts_until_first_check: bool,
@@ -44,8 +44,9 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// Zero: unlimited.
     pub max_requests_per_connection: u32,
-    pub tcp_keepalive: Option<TcpKeepalive>,
-    pub connections: Connections,
+    pub tcp_keepalive: Option<Box<TcpKeepalive>>,
+    /// Where it differs from the usual.
+    pub connections: Option<Box<Connections>>,
     /// Connections to an endpoint that leaves the cluster are closed at once.
     pub close_connections_on_host_removal: bool,
     /// Bytes.
@@ -81,7 +82,7 @@ impl Cluster {
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: 0,
             tcp_keepalive: None,
-            connections: Connections::default(),
+            connections: None,
             close_connections_on_host_removal: false,
             buffer_limit: 1 << 20,
             panic_threshold: 50.0,
@@ -91,10 +92,15 @@ impl Cluster {
 }
 
 impl Cluster {
+    pub fn connections(&self) -> &Connections {
+        static USUAL: Connections = Connections::USUAL;
+        self.connections.as_deref().unwrap_or(&USUAL)
+    }
+
     /// The PROXY protocol header of the transport with this index.
     pub fn proxy_protocol(&self, transport_index: usize) -> Option<ProxyVersion> {
         match transport_index {
-            0 => self.connections.proxy_protocol,
+            0 => self.connections().proxy_protocol,
             index => self.tls_matches.get(index - 1).and_then(|entry| entry.proxy_protocol),
         }
     }
@@ -118,12 +124,12 @@ pub enum Discovery {
     /// Resolved by name; the assignment holds `EndpointTarget::Name`s.
     StrictDns {
         assignment: Arc<Assignment>,
-        dns: DnsOptions,
+        dns: Arc<DnsOptions>,
     },
     /// Resolved by name; all addresses found are one endpoint.
     LogicalDns {
         assignment: Arc<Assignment>,
-        dns: DnsOptions,
+        dns: Arc<DnsOptions>,
     },
     /// EDS; looked up by this name in `Snapshot::assignments`.
     Eds(Arc<str>),
@@ -135,7 +141,7 @@ pub enum Discovery {
 
 impl Discovery {
     /// What is to be resolved, and how.
-    pub fn dns(&self) -> Option<(&Arc<Assignment>, &DnsOptions)> {
+    pub fn dns(&self) -> Option<(&Arc<Assignment>, &Arc<DnsOptions>)> {
         match self {
             Discovery::StrictDns { assignment, dns } | Discovery::LogicalDns { assignment, dns } => {
                 Some((assignment, dns))
@@ -157,7 +163,7 @@ pub struct OriginalDst {
 }
 
 /// How connections to endpoints are made and kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connections {
     /// Source addresses (`upstream_bind_config`); the first of the endpoint's family is taken.
     pub bind: Vec<std::net::SocketAddr>,
@@ -171,6 +177,17 @@ pub struct Connections {
     /// Connections per request under way that are kept ready (`per_upstream_preconnect_ratio`); below 1: just those
     /// that are needed.
     pub preconnect: f64,
+}
+
+impl Connections {
+    pub const USUAL: Connections = Connections {
+        bind: Vec::new(),
+        eyeballs: Eyeballs { v6_first: None, first_count: 0 },
+        proxy_protocol: None,
+        max_duration: Duration::ZERO,
+        duration_jitter: 0.0,
+        preconnect: 0.0,
+    };
 }
 
 /// `HappyEyeballsConfig`.

@@ -32,16 +32,24 @@ pub struct Locality {
 pub struct Endpoint {
     pub target: EndpointTarget,
     /// Tried when the first address does not answer soon (`additional_addresses`).
-    pub more_addresses: Vec<std::net::SocketAddr>,
+    pub more_addresses: Box<[std::net::SocketAddr]>,
     /// At least 1.
     pub weight: u32,
     pub health: Health,
     pub hostname: Box<str>,
-    pub check: EndpointCheck,
+    /// What of health checks differs for this one.
+    pub check: Option<Box<EndpointCheck>>,
     /// `filter_metadata["envoy.lb"]`, for subsets: key and JSON value.
-    pub lb_metadata: Vec<(Box<str>, Box<str>)>,
+    pub lb_metadata: Box<[(Box<str>, Box<str>)]>,
     /// `filter_metadata["envoy.transport_socket_match"]`: key and JSON value.
-    pub socket_match: Vec<(Box<str>, Box<str>)>,
+    pub socket_match: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl Endpoint {
+    /// Active health checks look at it, where the cluster has any.
+    pub fn is_checked(&self) -> bool {
+        self.check.as_ref().is_none_or(|check| !check.disabled)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

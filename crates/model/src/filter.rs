@@ -55,7 +55,7 @@ pub enum HealthAnswer {
 }
 
 /// `typed_per_filter_config`: by filter name.
-pub type RouteFilters = Vec<(Box<str>, RouteFilter)>;
+pub type RouteFilters = Box<[(Box<str>, RouteFilter)]>;
 
 #[derive(Debug)]
 pub enum RouteFilter {

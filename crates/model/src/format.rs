@@ -64,7 +64,8 @@ pub enum Operator {
     RequestedServerName,
     RouteName,
     VirtualClusterName,
-    Hostname,
+    /// Of this machine, asked for when the configuration is compiled.
+    Hostname(Box<str>),
     ConnectionId,
     ConnectionTerminationDetails,
     FilterChainName,

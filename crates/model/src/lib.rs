@@ -15,6 +15,7 @@ pub mod format;
 pub mod header;
 pub mod health;
 pub mod http;
+pub mod line;
 pub mod listener;
 pub mod local_reply;
 pub mod matcher;

@@ -1,7 +1,8 @@
 //! What the proxy's own answers look like (`http_connection_manager.v3.LocalReplyConfig`).
 
-use crate::access_log::{Line, LogFilter};
+use crate::access_log::LogFilter;
 use crate::header::AddHeader;
+use crate::line::Line;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]

@@ -43,6 +43,14 @@ impl StringMatcher {
     }
 }
 
+/// `envoy.type.matcher.v3.RegexMatchAndSubstitute`.
+#[derive(Clone, Debug)]
+pub struct Substitution {
+    pub regex: Regex,
+    /// RE2's `\1` is written `${1}` here.
+    pub new: Box<str>,
+}
+
 /// Compiles `pattern` so that it must match the whole value (RE2 `FullMatch`).
 pub fn full_match_regex(pattern: &str) -> Result<Regex, regex::Error> {
     regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()

@@ -7,7 +7,7 @@ use crate::format::Format;
 use crate::header::{HeaderEdits, Mutation};
 use crate::listener::ProxyVersion;
 use crate::local_reply::BodyFormat;
-use crate::matcher::{HeaderMatcher, QueryMatcher, StringMatcher};
+use crate::matcher::{HeaderMatcher, QueryMatcher, StringMatcher, Substitution};
 use crate::retry::RetryPolicy;
 use regex::bytes::Regex;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ pub struct RouteTable {
     pub name: Box<str>,
     pub virtual_hosts: Vec<VirtualHost>,
     pub domains: Domains,
-    pub edits: HeaderEdits,
+    pub edits: Option<Box<HeaderEdits>>,
     pub filters: RouteFilters,
     /// Least specific level first (`most_specific_header_mutations_wins: false` evaluates route, host, table).
     pub most_specific_wins: bool,
@@ -39,7 +39,7 @@ pub struct RouteTable {
 /// index `RouteTable::virtual_hosts`.
 #[derive(Debug, Default)]
 pub struct Domains {
-    pub exact: HashMap<Box<str>, usize>,
+    pub exact: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// Without the star, longest first.
     pub suffix: Vec<(Box<str>, usize)>,
     /// Without the star, longest first.
@@ -52,7 +52,7 @@ pub struct VirtualHost {
     pub name: Box<str>,
     /// First match wins.
     pub routes: Vec<Route>,
-    pub edits: HeaderEdits,
+    pub edits: Option<Box<HeaderEdits>>,
     pub filters: RouteFilters,
     pub require_tls: RequireTls,
     pub include_request_attempt_count: bool,
@@ -83,7 +83,7 @@ pub struct Route {
     pub name: Box<str>,
     pub matches: RouteMatch,
     pub action: Action,
-    pub edits: HeaderEdits,
+    pub edits: Option<Box<HeaderEdits>>,
     pub filters: RouteFilters,
     /// Its requests are counted on their own under this name; empty: they are not.
     pub stat_prefix: Box<str>,
@@ -94,6 +94,13 @@ pub struct Route {
 #[derive(Debug)]
 pub struct RouteMatch {
     pub path: PathMatch,
+    /// What few routes look at.
+    pub more: Option<Box<Conditions>>,
+}
+
+/// What must be true of a request besides its path.
+#[derive(Debug)]
+pub struct Conditions {
     pub headers: Vec<HeaderMatcher>,
     pub query: Vec<QueryMatcher>,
     pub cookies: Vec<CookieMatcher>,
@@ -107,15 +114,19 @@ pub struct RouteMatch {
 impl RouteMatch {
     /// The path alone decides.
     pub fn at(path: PathMatch) -> Self {
-        RouteMatch {
-            path,
-            headers: Vec::new(),
-            query: Vec::new(),
-            cookies: Vec::new(),
-            tls: None,
-            grpc_only: false,
-            fraction_ppm: None,
-        }
+        RouteMatch { path, more: None }
+    }
+}
+
+impl Conditions {
+    pub fn is_empty(&self) -> bool {
+        let Conditions { headers, query, cookies, tls, grpc_only, fraction_ppm } = self;
+        headers.is_empty()
+            && query.is_empty()
+            && cookies.is_empty()
+            && tls.is_none()
+            && !grpc_only
+            && fraction_ppm.is_none()
     }
 }
 
@@ -160,8 +171,8 @@ pub enum PathMatch {
 #[derive(Debug)]
 pub enum Action {
     Forward(Box<Forward>),
-    Redirect(Redirect),
-    Respond(DirectResponse),
+    Redirect(Box<Redirect>),
+    Respond(Box<DirectResponse>),
     /// `non_forwarding_action`: for servers that route without proxying; a proxy answers 404.
     NonForwarding,
 }
@@ -187,15 +198,15 @@ pub struct Forward {
     /// `request_mirror_policies`.
     pub mirrors: Arc<[Mirror]>,
     /// What of a request tells hashing balancers where it goes.
-    pub hash: Vec<HashPolicy>,
+    pub hash: Box<[HashPolicy]>,
     /// `metadata_match`: the subset of hosts that may be used; empty is any.
     pub subset: Arc<[(Box<str>, Box<str>)]>,
     /// Names of upgrades this route allows or denies; overrides the connection manager's.
-    pub upgrades: Vec<(Box<str>, bool)>,
+    pub upgrades: Box<[(Box<str>, bool)]>,
     /// CONNECT requests end here. `None`: they go on to the upstream, a proxy itself.
     pub connect: Option<Connect>,
     /// `internal_redirect_policy`: redirects that are followed here instead of by the client.
-    pub internal_redirects: Option<InternalRedirects>,
+    pub internal_redirects: Option<Box<InternalRedirects>>,
     /// Status when the cluster does not exist (503 unless configured).
     pub cluster_not_found_status: u16,
 }
@@ -216,9 +227,9 @@ impl Forward {
             retry: None,
             hedge_on_per_try_timeout: false,
             mirrors: Arc::default(),
-            hash: Vec::new(),
+            hash: Box::default(),
             subset: Arc::default(),
-            upgrades: Vec::new(),
+            upgrades: Box::default(),
             connect: None,
             internal_redirects: None,
             cluster_not_found_status: 503,
@@ -302,7 +313,7 @@ pub enum Target {
     Cluster(Arc<str>),
     /// The cluster is named by a request header.
     ClusterHeader(Box<str>),
-    Weighted(WeightedClusters),
+    Weighted(Box<WeightedClusters>),
 }
 
 #[derive(Debug)]
@@ -322,7 +333,7 @@ pub struct WeightedCluster {
     /// The cluster is named by this request header instead.
     pub name_header: Option<Box<str>>,
     pub weight: u32,
-    pub edits: HeaderEdits,
+    pub edits: Option<Box<HeaderEdits>>,
     pub filters: RouteFilters,
     pub host_rewrite: Option<Box<str>>,
     /// The route's subset together with its own `metadata_match`.
@@ -335,8 +346,8 @@ pub enum PathRewrite {
     None,
     /// Replaces what the route matched.
     Prefix(Box<str>),
-    /// RE2 substitution: `\1` is written `${1}` here. Applies to the path without the query.
-    Regex { regex: Regex, substitution: Box<str> },
+    /// Applies to the path without the query.
+    Regex(Box<Substitution>),
     /// The whole path, without the query. Empty: it stays.
     Full(Format),
 }
@@ -350,10 +361,7 @@ pub enum HostRewrite {
     Auto,
     Header(Box<str>),
     /// Applied to the request's path without the query.
-    PathRegex {
-        regex: Regex,
-        substitution: Box<str>,
-    },
+    PathRegex(Box<Substitution>),
 }
 
 #[derive(Debug, Default)]
@@ -383,10 +391,7 @@ pub enum RedirectPath {
     /// `path_rewrite`: evaluated; when it comes out empty the path stays.
     Formatted(Format),
     Prefix(Box<str>),
-    Regex {
-        regex: Regex,
-        substitution: Box<str>,
-    },
+    Regex(Box<Substitution>),
 }
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct Names {
     cluster: Arc<str>,
     wanted: Arc<Assignment>,
-    options: DnsOptions,
+    options: Arc<DnsOptions>,
     /// All addresses of a name are one endpoint.
     logical: bool,
     known: HashMap<HostPort, Vec<SocketAddr>>,
@@ -33,7 +33,7 @@ enum Answer {
 }
 
 impl Names {
-    pub fn new(cluster: Arc<str>, wanted: Arc<Assignment>, options: DnsOptions, logical: bool) -> Self {
+    pub fn new(cluster: Arc<str>, wanted: Arc<Assignment>, options: Arc<DnsOptions>, logical: bool) -> Self {
         Names { cluster, wanted, options, logical, known: HashMap::new() }
     }
 
@@ -104,7 +104,7 @@ impl Names {
         let at = |address: SocketAddr, more: &[SocketAddr]| {
             Arc::new(Endpoint {
                 target: EndpointTarget::Address(Address::Tcp(address)),
-                more_addresses: more.to_vec(),
+                more_addresses: more.into(),
                 hostname: hostname.clone(),
                 ..(**endpoint).clone()
             })
@@ -199,16 +199,21 @@ mod tests {
     fn names(options: DnsOptions, logical: bool) -> Names {
         let endpoint = Endpoint {
             target: EndpointTarget::Name(HostPort { host: "orders.test.".into(), port: 80 }),
-            more_addresses: Vec::new(),
+            more_addresses: Default::default(),
             weight: 1,
             health: Default::default(),
             hostname: "".into(),
             check: Default::default(),
-            lb_metadata: Vec::new(),
-            socket_match: Vec::new(),
+            lb_metadata: Default::default(),
+            socket_match: Default::default(),
         };
         let localities = vec![LocalityEndpoints { endpoints: vec![Arc::new(endpoint)], ..Default::default() }];
-        Names::new("orders".into(), Arc::new(Assignment { localities, overprovisioning_factor: 140 }), options, logical)
+        Names::new(
+            "orders".into(),
+            Arc::new(Assignment { localities, overprovisioning_factor: 140 }),
+            options.into(),
+            logical,
+        )
     }
 
     fn options(resolvers: Vec<SocketAddr>) -> DnsOptions {
@@ -248,7 +253,7 @@ mod tests {
             let found = names.assignment();
             assert_eq!(found.endpoints().count(), endpoints);
             let first = found.endpoints().next().unwrap();
-            assert_eq!(first.more_addresses, if logical { all[1..].to_vec() } else { Vec::new() });
+            assert_eq!(*first.more_addresses, if logical { all[1..].to_vec() } else { Vec::new() });
             assert_eq!(&*first.hostname, "orders.test.");
         }
     }

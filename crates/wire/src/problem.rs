@@ -121,6 +121,8 @@ pub fn gather<T>(results: impl IntoIterator<Item = Result<T, Problems>>) -> Resu
             Err(Problems(more)) => problems.extend(more),
         }
     }
+    // What is gathered is kept, thousands of times in a large configuration.
+    values.shrink_to_fit();
     if problems.is_empty() { Ok(values) } else { Err(Problems(problems)) }
 }
 

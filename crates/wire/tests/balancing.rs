@@ -85,7 +85,7 @@ fn policies() {
                 "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
                 "blackout_period: 1s, metric_names_for_computing_utilization: [named_metrics.q]",
             ),
-            Policy::ClientWeighted(weighted),
+            Policy::ClientWeighted(weighted.into()),
         ),
         (format!("load_balancing_policy: {{policies: [{}]}}", own("ripstop.dev/adaptive", "")), Policy::Adaptive),
         (

@@ -23,6 +23,7 @@ const LOGS: &str = "access_log:\n\
      details: \"%RESPONSE_CODE_DETAILS%\"\n        flags: \"%RESPONSE_FLAGS%\"\n        received: \"%BYTES_RECEIVED%\"\n        sent: \"%BYTES_SENT%\"\n        \
      route: \"%ROUTE_NAME%\"\n        cluster: \"%UPSTREAM_CLUSTER%\"\n        upstream: \"%UPSTREAM_HOST%\"\n        attempts: \"%UPSTREAM_REQUEST_ATTEMPT_COUNT%\"\n        \
      agent: \"%REQ(USER-AGENT):6%\"\n        missing: \"%REQ(X-NONE)%\"\n        backend: \"%RESP(X-BACKEND)%\"\n        text: \"<%PROTOCOL%> %RESPONSE_CODE%\"\n        \
+     machine: \"%HOSTNAME%\"\n        quoted: \"\\\"%REQ(USER-AGENT)%\\\" \\\\ %REQ(X-NONE)%\"\n        \"key \\\"\": 7\n        yes: true\n        \
      nested: { remote: \"%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n\
      - name: stdout\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog\n    \
      log_format: { json_format: { code: \"%RESPONSE_CODE%\", path: \"%REQ(:PATH)%\", sent: \"%BYTES_SENT%\" } }\n";

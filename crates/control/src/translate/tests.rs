@@ -279,7 +279,7 @@ fn our_own_proxy_accepts_everything() {
         for kind in Kind::ALL {
             let upserts = snapshot.get(kind).values().map(|resource| Incoming {
                 name: resource.name.to_string(),
-                version: resource.version.to_string(),
+                version: resource.version.to_string().into(),
                 aliases: Vec::new(),
                 body: resource.body.clone(),
             });

@@ -48,7 +48,9 @@ impl Picker {
                 Picker::Maglev(Maglev::new(config.table_size, &entries), bounded(config.hashing, &entries))
             }
             Policy::PeakEwma(config) => Picker::PeakEwma(PeakEwma::new(*config)),
-            Policy::ClientWeighted(config) => Picker::ClientWeighted(ClientWeighted::new(config.clone(), hosts, pick)),
+            Policy::ClientWeighted(config) => {
+                Picker::ClientWeighted(ClientWeighted::new((**config).clone(), hosts, pick))
+            }
             Policy::Adaptive => Picker::Adaptive(Adaptive::new(learned.clone())),
         }
     }

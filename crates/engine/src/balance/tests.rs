@@ -264,7 +264,7 @@ fn a_panic_may_take_any_host_and_a_subset_may_be_one_host() {
 #[test]
 fn weights_by_reports() {
     let config = ClientWeighted { blackout: Duration::ZERO, ..ClientWeighted::default() };
-    let policy = Policy::ClientWeighted(config);
+    let policy = Policy::ClientWeighted(config.into());
     let hosts = list(&["hhhh"]);
     for (host, (utilization, rate, errors)) in
         [(0.5, 100.0, 0.0), (0.25, 100.0, 0.0), (0.5, 100.0, 50.0)].into_iter().enumerate()

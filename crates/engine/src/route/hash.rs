@@ -4,6 +4,7 @@ use crate::balance::hashing::{hash, hash_all};
 use crate::head::Head;
 use crate::info::ConnectionFacts;
 use model::balance::{CookieHash, HashBy, HashPolicy};
+use model::matcher::Substitution;
 use std::borrow::Cow;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -48,9 +49,9 @@ pub fn source_ip(address: IpAddr) -> u64 {
 }
 
 /// Several values count in sorted order.
-fn header(head: &Head, name: &str, rewrite: Option<&(regex::bytes::Regex, Box<str>)>) -> Option<u64> {
+fn header(head: &Head, name: &str, rewrite: Option<&Substitution>) -> Option<u64> {
     let rewritten = |value| match rewrite {
-        Some((regex, substitution)) => regex.replace_all(value, substitution.as_bytes()),
+        Some(rewrite) => rewrite.regex.replace_all(value, rewrite.new.as_bytes()),
         None => Cow::Borrowed(value),
     };
     let first = match name {
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_hashed() {
-        let rewrite = Some((regex::bytes::Regex::new("-.*").unwrap(), "".into()));
+        let rewrite = Some(Substitution { regex: regex::bytes::Regex::new("-.*").unwrap(), new: "".into() });
         let rewriting = HashBy::Header { name: "user".into(), rewrite };
         let fields =
             [("user", "ann-7"), ("Cookie", "a=1; sid=\"x=y\""), ("cookie", "sid=z"), ("two", "b"), ("two", "a")];

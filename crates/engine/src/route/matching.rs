@@ -3,7 +3,7 @@
 use crate::head::Head;
 use crate::info::TlsFacts;
 use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher};
-use model::route::{CookieMatcher, PathMatch, RouteMatch, TlsMatch};
+use model::route::{Conditions, CookieMatcher, PathMatch, RouteMatch, TlsMatch};
 
 /// A request that looks for its route.
 #[derive(Clone, Copy)]
@@ -17,9 +17,12 @@ pub struct Asked<'a> {
 
 /// All conditions hold. `cut_parameters`: the path's segments end at their `;`.
 pub fn matches(wanted: &RouteMatch, asked: &Asked<'_>, cut_parameters: bool) -> bool {
+    path(&wanted.path, asked.head, cut_parameters) && wanted.more.as_ref().is_none_or(|more| conditions(more, asked))
+}
+
+fn conditions(wanted: &Conditions, asked: &Asked<'_>) -> bool {
     let head = asked.head;
-    path(&wanted.path, head, cut_parameters)
-        && wanted.headers.iter().all(|matcher| header(matcher, head))
+    wanted.headers.iter().all(|matcher| header(matcher, head))
         && (!wanted.grpc_only || head.is_grpc())
         && (wanted.query.is_empty() || wanted.query.iter().all(|matcher| query(matcher, head.query().unwrap_or(b""))))
         && wanted.cookies.iter().all(|matcher| cookie(matcher, head))

@@ -30,8 +30,8 @@ pub fn location(
 pub fn rewritten(redirect: &Redirect, matched: &RouteMatch, head: &Head) -> Option<Vec<u8>> {
     match &redirect.path {
         RedirectPath::Prefix(new) => Some(rewrite::replace_prefix(matched, head, new)),
-        RedirectPath::Regex { regex, substitution } => {
-            let mut new = rewrite::substitute(regex, head.path_only(), substitution);
+        RedirectPath::Regex(rewrite) => {
+            let mut new = rewrite::substitute(rewrite, head.path_only());
             new.extend_from_slice(&head.path()[head.path_only().len()..]);
             Some(new)
         }
@@ -92,8 +92,8 @@ fn path(
             let end = full.len() - if redirect.strip_query { query.len() } else { 0 };
             out.extend_from_slice(&full[..end]);
         }
-        RedirectPath::Regex { regex, substitution } => {
-            let new = rewrite::substitute(regex, head.path_only(), substitution);
+        RedirectPath::Regex(rewrite) => {
+            let new = rewrite::substitute(rewrite, head.path_only());
             out.extend_from_slice(if new.is_empty() { head.path_only() } else { &new });
             out.extend_from_slice(kept_query);
         }

@@ -2,8 +2,8 @@
 
 use crate::head::Head;
 use model::format::Format;
+use model::matcher::Substitution;
 use model::route::{Forward, HostRewrite, PathMatch, PathRewrite, RouteMatch, WeightedCluster};
-use regex::bytes::Regex;
 
 /// The rewritten path with query, if the route rewrites it. `render` evaluates a format.
 pub fn path(
@@ -16,9 +16,7 @@ pub fn path(
         PathRewrite::None => None,
         // With path parameters left out of the match the path need not begin so.
         PathRewrite::Prefix(new) => begins(matched, head).then(|| replace_prefix(matched, head, new)),
-        PathRewrite::Regex { regex, substitution } => {
-            Some(with_query(substitute(regex, head.path_only(), substitution), head))
-        }
+        PathRewrite::Regex(rewrite) => Some(with_query(substitute(rewrite, head.path_only()), head)),
         PathRewrite::Full(format) => {
             let new = render(format);
             (!new.is_empty()).then(|| with_query(new, head))
@@ -49,8 +47,8 @@ pub fn replace_prefix(matched: &RouteMatch, head: &Head, new: &str) -> Vec<u8> {
     out
 }
 
-pub fn substitute(regex: &Regex, text: &[u8], substitution: &str) -> Vec<u8> {
-    regex.replace_all(text, substitution.as_bytes()).into_owned()
+pub fn substitute(rewrite: &Substitution, text: &[u8]) -> Vec<u8> {
+    rewrite.regex.replace_all(text, rewrite.new.as_bytes()).into_owned()
 }
 
 fn with_query(mut path: Vec<u8>, head: &Head) -> Vec<u8> {
@@ -73,6 +71,6 @@ pub fn host(
         HostRewrite::Literal(text) => Some(text.as_bytes().to_vec()),
         HostRewrite::Auto => (!endpoint_hostname.is_empty()).then(|| endpoint_hostname.as_bytes().to_vec()),
         HostRewrite::Header(name) => head.get(name.as_bytes()).filter(|value| !value.is_empty()).map(<[u8]>::to_vec),
-        HostRewrite::PathRegex { regex, substitution } => Some(substitute(regex, head.path_only(), substitution)),
+        HostRewrite::PathRegex(rewrite) => Some(substitute(rewrite, head.path_only())),
     }
 }

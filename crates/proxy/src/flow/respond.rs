@@ -32,10 +32,10 @@ impl<'t> Levels<'t> {
     /// In the order in which Envoy applies them.
     pub fn each(&self, pick: impl Fn(&'t model::header::HeaderEdits) -> &'t Edits, mut apply: impl FnMut(&'t Edits)) {
         let levels = [
-            self.weighted.map(|cluster| &cluster.edits),
-            Some(&self.choice.route.edits),
-            Some(&self.choice.host.edits),
-            Some(&self.table.edits),
+            self.weighted.and_then(|cluster| cluster.edits.as_deref()),
+            self.choice.route.edits.as_deref(),
+            self.choice.host.edits.as_deref(),
+            self.table.edits.as_deref(),
         ];
         let levels = levels.into_iter().flatten().map(pick).filter(|edits| !edits.is_empty());
         if self.table.most_specific_wins {

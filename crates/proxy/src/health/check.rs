@@ -30,7 +30,7 @@ pub(super) struct Subject {
 impl Subject {
     /// The `Host` or `:authority`: the endpoint's own, else the check's, else the cluster's name.
     pub(super) fn host<'a>(&'a self, configured: &'a str) -> &'a str {
-        let own: &str = &self.endpoint.check.hostname;
+        let own = self.endpoint.check.as_ref().map_or("", |check| &check.hostname);
         [own, configured].into_iter().find(|name| !name.is_empty()).unwrap_or(&self.cluster.name)
     }
 

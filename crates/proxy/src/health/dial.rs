@@ -45,7 +45,7 @@ pub(super) async fn connect(subject: &Subject, config: &HealthCheck) -> io::Resu
 
 /// `health_check_config` may name another port or another address.
 fn target(subject: &Subject) -> Address {
-    let own = &subject.endpoint.check;
+    let Some(own) = &subject.endpoint.check else { return subject.address.clone() };
     match (&own.address, &subject.address) {
         (Some(address), _) => address.clone(),
         (None, Address::Tcp(address)) if own.port > 0 => {

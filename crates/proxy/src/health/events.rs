@@ -107,7 +107,7 @@ fn metadata(endpoint: &Endpoint) -> Option<Value> {
         let pairs = pairs.iter().map(|(key, value)| (key.to_string(), serde_json::from_str(value).unwrap_or_default()));
         Value::Object(pairs.collect())
     };
-    let known = [("envoy.lb", &endpoint.lb_metadata), ("envoy.transport_socket_match", &endpoint.socket_match)];
+    let known = [("envoy.lb", &*endpoint.lb_metadata), ("envoy.transport_socket_match", &*endpoint.socket_match)];
     let known = known.into_iter().filter(|(_, pairs)| !pairs.is_empty());
     let filters: Map<String, Value> = known.map(|(name, pairs)| (name.to_string(), object(pairs))).collect();
     (!filters.is_empty()).then(|| json!({"filter_metadata": filters, "typed_filter_metadata": {}}))

@@ -235,7 +235,7 @@ fn address_of(endpoint: &Endpoint) -> Option<&Address> {
 fn checked(assignment: &Assignment) -> impl Iterator<Item = (Address, &Locality, &Arc<Endpoint>)> {
     let all = assignment.localities.iter();
     let all = all.flat_map(|one| one.endpoints.iter().map(move |endpoint| (&one.locality, endpoint)));
-    let wanted = all.filter(|(_, endpoint)| !endpoint.check.disabled);
+    let wanted = all.filter(|(_, endpoint)| endpoint.is_checked());
     wanted.filter_map(|(locality, endpoint)| Some((address_of(endpoint)?.clone(), locality, endpoint)))
 }
 
@@ -254,9 +254,9 @@ mod tests {
             health: Default::default(),
             hostname: "".into(),
             check: Default::default(),
-            more_addresses: Vec::new(),
-            lb_metadata: Vec::new(),
-            socket_match: Vec::new(),
+            more_addresses: Default::default(),
+            lb_metadata: Default::default(),
+            socket_match: Default::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use crate::telemetry::Registry;
 use crate::telemetry::access_log::Output;
 use crate::upstream::Cluster;
 use engine::balance::zones::Peers;
-use engine::format::Civil;
+use engine::date::Civil;
 use model::access_log::Sink;
 use model::cluster::Discovery;
 use model::demand::Source;

@@ -37,7 +37,12 @@ impl Preparer {
             });
             transports.servers.insert(name.clone(), built.collect());
         }
+        let plain = Arc::new(vec![ClientTransport::Plain]);
         for (name, cluster) in &snapshot.clusters {
+            if cluster.tls.is_none() && cluster.tls_matches.is_empty() {
+                transports.clients.insert(name.clone(), plain.clone());
+                continue;
+            }
             let own = std::iter::once(cluster.tls.as_ref());
             let matches = cluster.tls_matches.iter().map(|entry| entry.tls.as_ref());
             let built = own.chain(matches).map(|tls| match tls {

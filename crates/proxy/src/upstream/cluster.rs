@@ -77,7 +77,7 @@ impl Cluster {
         let rules = rules(&config, &learned, None);
         let mut pick = Pick::any(Duration::ZERO, &mut random);
         let balancer =
-            Balancer::new(&rules, config.subsets.as_ref(), &Layout::default(), &HostList::default(), &mut pick);
+            Balancer::new(&rules, config.subsets.as_deref(), &Layout::default(), &HostList::default(), &mut pick);
         let next_detection = config.outlier.as_ref().map(|outlier| outlier.interval).unwrap_or_default();
         Cluster {
             speaks_for_clients: config.speaks_for_clients(),
@@ -148,7 +148,7 @@ impl Cluster {
         }
         let hosts = self.hosts();
         let mut changed = false;
-        for host in hosts.all.iter().filter(|host| !host.endpoint.check.disabled) {
+        for host in hosts.all.iter().filter(|host| host.endpoint.is_checked()) {
             let fresh = found_of(found, host);
             let before = host.checked.replace(fresh);
             changed |= before != fresh;
@@ -202,7 +202,7 @@ impl Cluster {
         let peers = self.peers.borrow();
         let rules = rules(&self.config, &self.learned, peers.as_deref());
         let mut pick = Pick::any(self.now(), random);
-        let balancer = Balancer::new(&rules, self.config.subsets.as_ref(), &hosts.layout, &*hosts, &mut pick);
+        let balancer = Balancer::new(&rules, self.config.subsets.as_deref(), &hosts.layout, &*hosts, &mut pick);
         self.stats.lb_subsets_active.set(balancer.subsets() as u64);
         if peers.is_some() {
             self.stats.lb_recalculate_zone_structures.inc();

@@ -124,8 +124,8 @@ async fn open(
 
 /// When a connection made now takes no more requests.
 fn ends(cluster: &Cluster) -> Option<Instant> {
-    let longest = cluster.config.connections.max_duration;
-    let more = cluster.config.connections.duration_jitter / 100.0;
+    let longest = cluster.config.connections().max_duration;
+    let more = cluster.config.connections().duration_jitter / 100.0;
     (!longest.is_zero()).then(|| Instant::now() + longest.mul_f64(1.0 + more * cluster.random_unit()))
 }
 

@@ -21,7 +21,8 @@ pub async fn tcp(cluster: &Cluster, address: SocketAddr, more: &[SocketAddr]) ->
     let stream = match more {
         [] => one(cluster, address).await?,
         more => {
-            race(cluster, &engine::eyeballs::order(&[&[address], more].concat(), &cluster.connections.eyeballs)).await?
+            race(cluster, &engine::eyeballs::order(&[&[address], more].concat(), &cluster.connections().eyeballs))
+                .await?
         }
     };
     // Failing to tune a socket does not make it useless.
@@ -60,7 +61,7 @@ async fn race(cluster: &Cluster, addresses: &[SocketAddr]) -> io::Result<TcpStre
 }
 
 async fn one(cluster: &Cluster, address: SocketAddr) -> io::Result<TcpStream> {
-    let source = cluster.connections.bind.iter().find(|source| source.is_ipv4() == address.is_ipv4());
+    let source = cluster.connections().bind.iter().find(|source| source.is_ipv4() == address.is_ipv4());
     let Some(source) = source else { return TcpStream::connect(address).await };
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if source.port() == 0 {
@@ -116,7 +117,7 @@ pub fn keep_alive(stream: &TcpStream, config: &TcpKeepalive) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::cluster::Discovery;
+    use model::cluster::{Connections, Discovery};
     use std::sync::Arc;
 
     fn cluster() -> Cluster {
@@ -139,7 +140,8 @@ mod tests {
     async fn the_source_address_is_as_configured() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut cluster = cluster();
-        cluster.connections.bind = vec!["[::1]:0".parse().unwrap(), "127.0.0.9:0".parse().unwrap()];
+        let bind = vec!["[::1]:0".parse().unwrap(), "127.0.0.9:0".parse().unwrap()];
+        cluster.connections = Some(Connections { bind, ..Connections::USUAL }.into());
         let stream = tcp(&cluster, listener.local_addr().unwrap(), &[]).await.unwrap();
         assert_eq!(stream.local_addr().unwrap().ip(), std::net::Ipv4Addr::new(127, 0, 0, 9));
     }

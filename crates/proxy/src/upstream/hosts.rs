@@ -103,7 +103,7 @@ pub(super) fn found_of(found: Option<&Found>, host: &Host) -> ActiveHealth {
 /// The hosts of a cluster that nobody has used yet.
 pub fn resting(assignment: &Assignment, config: &Cluster, found: Option<&Found>) -> Vec<Rc<Host>> {
     let hosts = HostList::new(assignment, &HostList::default(), config).all;
-    for host in hosts.iter().filter(|host| config.health_check.is_some() && !host.endpoint.check.disabled) {
+    for host in hosts.iter().filter(|host| config.health_check.is_some() && host.endpoint.is_checked()) {
         host.checked.set(found_of(found, host));
     }
     hosts

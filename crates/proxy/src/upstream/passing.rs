@@ -94,13 +94,13 @@ fn destination(config: &OriginalDst, bound: &Bound<'_>) -> Result<SocketAddr, bo
 fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint {
         target: EndpointTarget::Address(Address::Tcp(address)),
-        more_addresses: Vec::new(),
+        more_addresses: Default::default(),
         weight: 1,
         health: Default::default(),
         hostname: Box::default(),
         check: Default::default(),
-        lb_metadata: Vec::new(),
-        socket_match: Vec::new(),
+        lb_metadata: Default::default(),
+        socket_match: Default::default(),
     }
 }
 

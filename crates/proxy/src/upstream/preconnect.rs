@@ -9,7 +9,7 @@ use std::rc::Rc;
 /// Opens one more HTTP/1 connection to `host` when it has fewer than its requests call for. HTTP/2 connections carry
 /// what is to come anyway.
 pub fn preconnect(cluster: &Rc<Cluster>, host: &Rc<Host>) {
-    let ratio = cluster.config.connections.preconnect;
+    let ratio = cluster.config.connections().preconnect;
     if ratio <= 1.0
         || cluster.config.protocol != UpstreamProtocol::Http1
         || !host.usable()

@@ -5,7 +5,6 @@ use model::address::Address;
 use model::cluster::{Cluster, Discovery, UpstreamProtocol};
 use model::demand::{Demand, Source};
 use model::endpoint::{Assignment, Endpoint, EndpointTarget, LocalityEndpoints};
-use model::header::HeaderEdits;
 use model::http::*;
 use model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter};
 use model::route::*;
@@ -24,9 +23,9 @@ pub fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
         health: Default::default(),
         hostname: "".into(),
         check: Default::default(),
-        more_addresses: Vec::new(),
-        lb_metadata: vec![],
-        socket_match: vec![],
+        more_addresses: Default::default(),
+        lb_metadata: Default::default(),
+        socket_match: Default::default(),
     })
 }
 
@@ -48,8 +47,8 @@ pub fn routes_of(action: Action) -> Vec<Route> {
         name: "all".into(),
         matches,
         action,
-        edits: HeaderEdits::default(),
-        filters: vec![],
+        edits: None,
+        filters: Default::default(),
         stat_prefix: "".into(),
         body_limit: None,
     }]

@@ -1,6 +1,6 @@
 //! Access logs (`accesslog.v3.AccessLog` with the file and stream loggers).
 
-use super::{Result, data, format, known, matcher, not_empty, unpack};
+use super::{Result, format, known, line, matcher, not_empty, unpack};
 use crate::pb::envoy::config::accesslog::v3 as pb;
 use crate::pb::envoy::config::core::v3::RuntimeUInt32;
 use crate::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
@@ -8,8 +8,9 @@ use crate::pb::envoy::extensions::access_loggers::stream::v3 as stream;
 use crate::pb::google::protobuf::Any;
 use crate::problem::{At, gather};
 use crate::schema::type_name;
-use model::access_log::{AccessLog, Comparison, Line, LogFilter, Order, Sink};
+use model::access_log::{AccessLog, Comparison, LogFilter, Order, Sink};
 use model::format::DEFAULT_ACCESS_LOG;
+use model::line::Line;
 use pb::access_log_filter::FilterSpecifier;
 use pb::comparison_filter::Op;
 use std::sync::Arc;
@@ -28,18 +29,18 @@ fn log_of(at: &At<'_>, any: &Any) -> Result<AccessLog> {
         "envoy.extensions.access_loggers.file.v3.FileAccessLog" => file(at, &unpack(at, any)?),
         "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
             let log: stream::StdoutAccessLog = unpack(at, any)?;
-            let line =
-                log.access_log_format.as_ref().map(|stream::stdout_access_log::AccessLogFormat::LogFormat(f)| {
-                    format::line(&at.field("log_format"), f)
-                });
+            let line = log
+                .access_log_format
+                .as_ref()
+                .map(|stream::stdout_access_log::AccessLogFormat::LogFormat(f)| line::line(&at.field("log_format"), f));
             Ok(AccessLog { sink: Sink::Stdout, line: line.unwrap_or_else(|| default_line(at))?, filter: None })
         }
         "envoy.extensions.access_loggers.stream.v3.StderrAccessLog" => {
             let log: stream::StderrAccessLog = unpack(at, any)?;
-            let line =
-                log.access_log_format.as_ref().map(|stream::stderr_access_log::AccessLogFormat::LogFormat(f)| {
-                    format::line(&at.field("log_format"), f)
-                });
+            let line = log
+                .access_log_format
+                .as_ref()
+                .map(|stream::stderr_access_log::AccessLogFormat::LogFormat(f)| line::line(&at.field("log_format"), f));
             Ok(AccessLog { sink: Sink::Stderr, line: line.unwrap_or_else(|| default_line(at))?, filter: None })
         }
         other => at.wrong(format!("access logger `{other}` is not implemented; file, stdout and stderr are")),
@@ -57,13 +58,9 @@ fn file(at: &At<'_>, pb: &FileAccessLog) -> Result<AccessLog> {
         None => default_line(at)?,
         Some(AccessLogFormat::Format(text)) if text.is_empty() => default_line(at)?,
         Some(AccessLogFormat::Format(text)) => Line::Text(format::format(&at.field("format"), text)?),
-        Some(AccessLogFormat::JsonFormat(json)) => {
-            Line::Json(format::object(&at.field("json_format"), data::object(json))?)
-        }
-        Some(AccessLogFormat::TypedJsonFormat(json)) => {
-            Line::Json(format::object(&at.field("typed_json_format"), data::object(json))?)
-        }
-        Some(AccessLogFormat::LogFormat(log_format)) => format::line(&at.field("log_format"), log_format)?,
+        Some(AccessLogFormat::JsonFormat(json)) => line::json(&at.field("json_format"), json)?,
+        Some(AccessLogFormat::TypedJsonFormat(json)) => line::json(&at.field("typed_json_format"), json)?,
+        Some(AccessLogFormat::LogFormat(log_format)) => line::line(&at.field("log_format"), log_format)?,
     };
     Ok(AccessLog { sink, line, filter: None })
 }

@@ -2,8 +2,8 @@
 
 use super::header::{self, header_lists, header_name};
 use super::{
-    Result, data, duration, filter, flag, follow, format, known, lb, lower, matcher, not_empty, retry, template, tls,
-    uint,
+    Result, data, duration, filter, flag, follow, format, known, lb, line, lower, matcher, not_empty, retry, shared,
+    template, tls, uint,
 };
 use crate::pb::envoy::config::core::v3::{Metadata, RoutingPriority};
 use crate::pb::envoy::config::route::v3 as pb;
@@ -57,9 +57,9 @@ pub(super) fn action(
         pb::route::Action::Route(route) => {
             Ok(Action::Forward(Box::new(forward(scope, inherited, &at.field("route"), route, matched)?)))
         }
-        pb::route::Action::Redirect(to) => Ok(Action::Redirect(redirect(&at.field("redirect"), to)?)),
+        pb::route::Action::Redirect(to) => Ok(Action::Redirect(redirect(&at.field("redirect"), to)?.into())),
         pb::route::Action::DirectResponse(answer) => {
-            Ok(Action::Respond(respond(scope, &at.field("direct_response"), answer)?))
+            Ok(Action::Respond(respond(scope, &at.field("direct_response"), answer)?.into()))
         }
         pb::route::Action::NonForwardingAction(_) => Ok(Action::NonForwarding),
         pb::route::Action::FilterAction(_) => at.field("filter_action").wrong("is not implemented"),
@@ -104,11 +104,11 @@ fn forward(
         },
         mirrors: mirrors(scope, at, &pb.request_mirror_policies, &inherited.mirrors)?,
         retry: own.transpose()?.map(Arc::new).or_else(|| inherited.retry.clone()),
-        hash: lb::hash_policies(at, &pb.hash_policy)?,
+        hash: lb::hash_policies(at, &pb.hash_policy)?.into(),
         subset: subset(&[], pb.metadata_match.as_ref()),
-        upgrades: upgrades(at, pb)?,
+        upgrades: upgrades(at, pb)?.into(),
         connect: connect(at, pb)?,
-        internal_redirects: follow::policy(at, pb)?,
+        internal_redirects: follow::policy(at, pb)?.map(Box::new),
         cluster_not_found_status: match known(
             at,
             "cluster_not_found_response_code",
@@ -210,7 +210,8 @@ fn target(scope: &Scope<'_>, at: &At<'_>, pb: &pb::RouteAction) -> Result<Target
         }
         ClusterSpecifier::WeightedClusters(weighted) => {
             let of_route = subset(&[], pb.metadata_match.as_ref());
-            Ok(Target::Weighted(weighted_clusters(scope, &at.field("weighted_clusters"), weighted, &of_route)?))
+            let weighted = weighted_clusters(scope, &at.field("weighted_clusters"), weighted, &of_route)?;
+            Ok(Target::Weighted(weighted.into()))
         }
         ClusterSpecifier::ClusterSpecifierPlugin(_) => at.field("cluster_specifier_plugin").wrong("is not implemented"),
         ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
@@ -225,7 +226,7 @@ pub(super) fn subset(of_route: &[(Box<str>, Box<str>)], pb: Option<&Metadata>) -
     let inherited = of_route.iter().filter(|(key, _)| !own.iter().any(|(other, _)| other == key)).cloned();
     let mut all: Vec<_> = inherited.chain(own.iter().cloned()).collect();
     all.sort();
-    all.into()
+    shared(all)
 }
 
 fn weighted_clusters(
@@ -292,12 +293,11 @@ fn path_rewrite(at: &At<'_>, pb: &pb::RouteAction, matched: &PathMatch) -> Resul
         return at.field(second).wrong(format!("cannot be set together with {first}"));
     }
     if let Some(rewrite) = &pb.regex_rewrite {
-        let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
-        return Ok(PathRewrite::Regex { regex, substitution });
+        return Ok(PathRewrite::Regex(matcher::substitution(&at.field("regex_rewrite"), rewrite)?.into()));
     }
     if let Some(policy) = &pb.path_rewrite_policy {
-        let (regex, substitution) = template::rewrite(&at.field("path_rewrite_policy"), policy, matched)?;
-        return Ok(PathRewrite::Regex { regex, substitution });
+        let rewrite = template::rewrite(&at.field("path_rewrite_policy"), policy, matched)?;
+        return Ok(PathRewrite::Regex(rewrite.into()));
     }
     if !pb.path_rewrite.is_empty() {
         return Ok(PathRewrite::Full(format::format(&at.field("path_rewrite"), &pb.path_rewrite)?));
@@ -319,8 +319,7 @@ fn host_rewrite(at: &At<'_>, pb: &pb::RouteAction) -> Result<HostRewrite> {
             HostRewrite::Header(header_name(&at.field("host_rewrite_header"), name)?)
         }
         Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
-            let (regex, substitution) = matcher::substitution(&at.field("host_rewrite_path_regex"), rewrite)?;
-            HostRewrite::PathRegex { regex, substitution }
+            HostRewrite::PathRegex(matcher::substitution(&at.field("host_rewrite_path_regex"), rewrite)?.into())
         }
         Some(HostRewriteSpecifier::HostRewrite(_)) => return at.field("host_rewrite").wrong("is not implemented"),
     })
@@ -348,8 +347,7 @@ fn redirect(at: &At<'_>, pb: &pb::RedirectAction) -> Result<Redirect> {
             Some(PathRewriteSpecifier::PathRedirect(path)) => RedirectPath::Full(path.as_str().into()),
             Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => RedirectPath::Prefix(prefix.as_str().into()),
             Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
-                let (regex, substitution) = matcher::substitution(&at.field("regex_rewrite"), rewrite)?;
-                RedirectPath::Regex { regex, substitution }
+                RedirectPath::Regex(matcher::substitution(&at.field("regex_rewrite"), rewrite)?.into())
             }
             Some(PathRewriteSpecifier::PathRewrite(text)) => {
                 RedirectPath::Formatted(format::format(&at.field("path_rewrite"), text)?)
@@ -373,6 +371,6 @@ fn respond(scope: &Scope<'_>, at: &At<'_>, pb: &pb::DirectResponseAction) -> Res
         let text = format!("has {} bytes; max_direct_response_body_size_bytes allows {limit}", body.len());
         return at.field("body").wrong(text);
     }
-    let format = pb.body_format.as_ref().map(|body| format::body(&at.field("body_format"), body)).transpose()?;
+    let format = pb.body_format.as_ref().map(|body| line::body(&at.field("body_format"), body)).transpose()?;
     Ok(DirectResponse { status, body: body.into(), format })
 }

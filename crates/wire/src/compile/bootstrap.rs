@@ -190,7 +190,7 @@ fn check_names(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Resul
 fn check_sources<'a>(
     scope: &Scope,
     dynamic: &Dynamic,
-    needs: impl Iterator<Item = (&'a Arc<str>, &'a Vec<Need>)>,
+    needs: impl Iterator<Item = (&'a Arc<str>, &'a Arc<[Need]>)>,
 ) -> Result<()> {
     let root = At::ROOT;
     let ads = root.field("dynamic_resources");

@@ -27,19 +27,20 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         return at.field("transport_socket").wrong("must be TLS: auto_config chooses the protocol by ALPN");
     }
     let outlier = pb.outlier_detection.as_ref();
-    let connection = pb.upstream_connection_options.as_ref();
+    let connections = Connections { proxy_protocol, ..connections(at, pb, &http)? };
+    let keepalive = pb.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.as_ref());
     let common_lb = pb.common_lb_config.as_ref();
-    let stat_name = if pb.alt_stat_name.is_empty() { name } else { pb.alt_stat_name.as_str() };
     let timeout = positive(at, "connect_timeout", &pb.connect_timeout)?;
     let discovery = super::discovery::discovery(cx, at, pb)?;
     let chosen = matches!(discovery, Discovery::OriginalDst(_) | Discovery::Aggregate(_));
     let balancing = if chosen { super::lb::Balancing::chosen() } else { super::lb::balancing(at, pb)? };
+    let name: Arc<str> = name.into();
     Ok(Cluster {
-        name: name.into(),
-        stat_name: stat_name.into(),
+        stat_name: if pb.alt_stat_name.is_empty() { name.clone() } else { pb.alt_stat_name.as_str().into() },
+        name,
         policy: balancing.policy,
         localities: balancing.localities,
-        subsets: balancing.subsets,
+        subsets: balancing.subsets.map(Box::new),
         discovery,
         connect_timeout: timeout.unwrap_or(Duration::from_secs(5)),
         protocol: http.protocol.clone(),
@@ -50,7 +51,7 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         max_connections_per_host: max_connections_per_host(pb),
         max_stream_duration: http.max_stream_duration,
         outlier: outlier
-            .map(|outlier| super::outlier::detection(&at.field("outlier_detection"), outlier))
+            .map(|outlier| super::outlier::detection(&at.field("outlier_detection"), outlier).map(Box::new))
             .transpose()?,
         health_check: super::health::check(at, pb)?.map(Arc::new),
         ignore_new_hosts_until_first_check: common_lb.is_some_and(|config| config.ignore_new_hosts_until_first_hc),
@@ -58,8 +59,8 @@ pub fn cluster(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Cl
         ignore_health_on_host_removal: pb.ignore_health_on_host_removal,
         idle_timeout: http.idle_timeout,
         max_requests_per_connection: http.max_requests_per_connection,
-        tcp_keepalive: connection.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
-        connections: Connections { proxy_protocol, ..connections(at, pb, &http)? },
+        tcp_keepalive: keepalive.map(|keepalive| tcp_keepalive(keepalive).into()),
+        connections: (connections != Connections::USUAL).then(|| connections.into()),
         close_connections_on_host_removal: false,
         buffer_limit: uint(&pb.per_connection_buffer_limit_bytes).unwrap_or(1 << 20) as usize,
         panic_threshold: panic_threshold(at, pb)?,

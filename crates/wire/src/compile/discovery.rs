@@ -130,8 +130,9 @@ fn eds(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::Cluster) -> Result<Discovery>
     let Some(config) = &pb.eds_cluster_config else { return at.wrong("is required for a cluster of type EDS") };
     let source = source(&at.field("eds_config"), at.required("eds_config", &config.eds_config)?)?;
     let name = if config.service_name.is_empty() { &pb.name } else { &config.service_name };
-    cx.need(ResourceKind::Endpoints, name, source);
-    Ok(Discovery::Eds(name.as_str().into()))
+    let name: Arc<str> = name.as_str().into();
+    cx.need(ResourceKind::Endpoints, name.clone(), source);
+    Ok(Discovery::Eds(name))
 }
 
 fn by_dns(at: &At<'_>, pb: &pb::Cluster, logical: bool, dns: DnsOptions) -> Result<Discovery> {
@@ -139,10 +140,10 @@ fn by_dns(at: &At<'_>, pb: &pb::Cluster, logical: bool, dns: DnsOptions) -> Resu
     let load = pb.load_assignment.clone().unwrap_or_default();
     let assignment = Arc::new(endpoint::assignment(&place, endpoint::Names::Allowed, &load)?);
     if !logical {
-        return Ok(Discovery::StrictDns { assignment, dns });
+        return Ok(Discovery::StrictDns { assignment, dns: dns.into() });
     }
     one_endpoint(&place, &load)?;
-    Ok(Discovery::LogicalDns { assignment, dns })
+    Ok(Discovery::LogicalDns { assignment, dns: dns.into() })
 }
 
 fn one_endpoint(at: &At<'_>, load: &ClusterLoadAssignment) -> Result<()> {

@@ -66,7 +66,7 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
     }
     let metadata = |namespace: &str| {
         let found = pb.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get(namespace));
-        found.map(data::pairs).unwrap_or_default()
+        found.map(data::pairs).unwrap_or_default().into_boxed_slice()
     };
     let more = inner.additional_addresses.iter().enumerate().map(|(index, one)| {
         let at = place.item("additional_addresses", index);
@@ -78,7 +78,7 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
     });
     Ok(Endpoint {
         target,
-        more_addresses: gather(more)?,
+        more_addresses: gather(more)?.into(),
         weight,
         health: match known(at, "health_status", pb.health_status)? {
             core::HealthStatus::Unknown => Health::Unknown,
@@ -96,17 +96,18 @@ fn endpoint(at: &At<'_>, names: Names, pb: &pb::LbEndpoint) -> Result<Endpoint> 
 }
 
 /// `health_check_config`.
-fn check(at: &At<'_>, pb: &pb::Endpoint) -> Result<EndpointCheck> {
-    let Some(config) = &pb.health_check_config else { return Ok(EndpointCheck::default()) };
+fn check(at: &At<'_>, pb: &pb::Endpoint) -> Result<Option<Box<EndpointCheck>>> {
+    let Some(config) = &pb.health_check_config else { return Ok(None) };
     let at = at.field("health_check_config");
     let own = config.address.as_ref().map(|given| address::address(&at.field("address"), given)).transpose()?;
     if own.is_some() && config.port_value > 0 {
         return at.field("port_value").wrong("cannot be set together with address");
     }
-    Ok(EndpointCheck {
+    let check = EndpointCheck {
         port: address::port16(&at, "port_value", config.port_value)?,
         address: own,
         hostname: config.hostname.as_str().into(),
         disabled: config.disable_active_health_check,
-    })
+    };
+    Ok(Some(check.into()))
 }

@@ -77,10 +77,11 @@ pub(super) fn kind(cx: &Context<'_>, at: &At<'_>, any: &Any) -> Result<FilterKin
 pub(super) fn of_route(scope: &Scope, at: &At<'_>, pb: &HashMap<String, Any>) -> Result<RouteFilters> {
     let mut names: Vec<&String> = pb.keys().collect();
     names.sort();
-    gather(names.into_iter().map(|name| {
+    let filters = names.into_iter().map(|name| {
         let at = at.key("typed_per_filter_config", name);
         Ok((name.as_str().into(), one(scope, &at, &pb[name])?))
-    }))
+    });
+    gather(filters).map(Vec::into_boxed_slice)
 }
 
 fn one(scope: &Scope, at: &At<'_>, any: &Any) -> Result<RouteFilter> {

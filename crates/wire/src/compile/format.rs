@@ -1,58 +1,8 @@
 //! Command-operator strings: `%REQ(:path)%`, `%START_TIME(%s)%`, `%RESP(x?y):10%`, `%%`.
 
-use super::{Result, data};
-use crate::pb::envoy::config::core::v3 as core;
+use super::Result;
 use crate::problem::At;
-use core::substitution_format_string::Format as Specifier;
-use model::access_log::{JsonValue, Line};
 use model::format::{Format, Operator, Part};
-use model::local_reply::BodyFormat;
-use serde_json::Value;
-
-/// `core.v3.SubstitutionFormatString`.
-pub(super) fn line(at: &At<'_>, pb: &core::SubstitutionFormatString) -> Result<Line> {
-    match at.required("format", &pb.format)? {
-        Specifier::TextFormat(text) => Ok(Line::Text(format(&at.field("text_format"), text)?)),
-        Specifier::TextFormatSource(source) => {
-            let at = at.field("text_format_source");
-            Ok(Line::Text(format(&at, &data::text(&at, source)?)?))
-        }
-        Specifier::JsonFormat(json) => Ok(Line::Json(object(&at.field("json_format"), data::object(json))?)),
-    }
-}
-
-/// As `line`, for the body of an answer.
-pub(super) fn body(at: &At<'_>, pb: &core::SubstitutionFormatString) -> Result<BodyFormat> {
-    let line = line(at, pb)?;
-    let usual = match line {
-        Line::Text(_) => "text/plain",
-        Line::Json(_) => "application/json",
-    };
-    let content_type = if pb.content_type.is_empty() { usual } else { &pb.content_type };
-    if content_type.contains(['\0', '\r', '\n']) {
-        return at.field("content_type").wrong("must not contain line breaks or NUL");
-    }
-    Ok(BodyFormat { line, content_type: content_type.into() })
-}
-
-pub(super) fn object(at: &At<'_>, object: serde_json::Map<String, Value>) -> Result<Vec<(Box<str>, JsonValue)>> {
-    let entries = object.into_iter().map(|(key, value)| {
-        let value = json_value(&at.field(&key), value)?;
-        Ok((key.as_str().into(), value))
-    });
-    crate::problem::gather(entries)
-}
-
-fn json_value(at: &At<'_>, value: Value) -> Result<JsonValue> {
-    Ok(match value {
-        Value::Null => JsonValue::Null,
-        Value::Bool(value) => JsonValue::Bool(value),
-        Value::Number(number) => JsonValue::Number(number.as_f64().unwrap_or_default()),
-        Value::String(text) => JsonValue::Format(format(at, &text)?),
-        Value::Object(inner) => JsonValue::Object(object(at, inner)?),
-        Value::Array(_) => return at.wrong("lists are not implemented in json_format"),
-    })
-}
 
 /// Parses a format string.
 pub fn format(at: &At<'_>, text: &str) -> Result<Format> {
@@ -187,12 +137,18 @@ fn plain(name: &str) -> Option<Operator> {
         "ROUTE_NAME" => Operator::RouteName,
         "LOCAL_REPLY_BODY" => Operator::LocalReplyBody,
         "VIRTUAL_CLUSTER_NAME" => Operator::VirtualClusterName,
-        "HOSTNAME" => Operator::Hostname,
+        "HOSTNAME" => Operator::Hostname(hostname()),
         "CONNECTION_ID" => Operator::ConnectionId,
         "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTerminationDetails,
         "FILTER_CHAIN_NAME" => Operator::FilterChainName,
         _ => return None,
     })
+}
+
+/// Of this machine, which does not change while a proxy runs.
+fn hostname() -> Box<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "-".into(), |name| name.trim_ascii_end().into())
 }
 
 #[cfg(test)]

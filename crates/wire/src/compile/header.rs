@@ -28,8 +28,9 @@ macro_rules! header_lists {
 }
 pub(super) use header_lists;
 
-pub(super) fn edits(at: &At<'_>, lists: &Lists<'_>) -> Result<HeaderEdits> {
-    Ok(HeaderEdits {
+/// `None` where there is nothing to do.
+pub(super) fn edits(at: &At<'_>, lists: &Lists<'_>) -> Result<Option<Box<HeaderEdits>>> {
+    let edits = HeaderEdits {
         request: Edits {
             remove: remove(at, "request_headers_to_remove", lists.request_remove)?,
             add: add(at, "request_headers_to_add", lists.request_add)?,
@@ -38,7 +39,9 @@ pub(super) fn edits(at: &At<'_>, lists: &Lists<'_>) -> Result<HeaderEdits> {
             remove: remove(at, "response_headers_to_remove", lists.response_remove)?,
             add: add(at, "response_headers_to_add", lists.response_add)?,
         },
-    })
+    };
+    let none = edits.request.is_empty() && edits.response.is_empty();
+    Ok((!none).then(|| edits.into()))
 }
 
 pub(super) fn remove(at: &At<'_>, field: &str, names: &[String]) -> Result<Vec<Box<str>>> {

@@ -1,6 +1,6 @@
 //! What the proxy's own answers look like (`http_connection_manager.v3.LocalReplyConfig`).
 
-use super::{Result, access_log, data, format, header, uint};
+use super::{Result, access_log, data, header, line, uint};
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use crate::problem::{At, gather};
 use model::local_reply::{LocalReply, ReplyMapper};
@@ -11,7 +11,7 @@ const LARGEST_BODY: usize = 4096;
 pub(super) fn local_reply(at: &At<'_>, pb: Option<&pb::LocalReplyConfig>) -> Result<LocalReply> {
     let Some(pb) = pb else { return Ok(LocalReply::default()) };
     let mappers = pb.mappers.iter().enumerate().map(|(index, one)| mapper(&at.item("mappers", index), one));
-    let body = pb.body_format.as_ref().map(|body| format::body(&at.field("body_format"), body));
+    let body = pb.body_format.as_ref().map(|body| line::body(&at.field("body_format"), body));
     Ok(LocalReply { mappers: gather(mappers)?, body: body.transpose()? })
 }
 
@@ -27,7 +27,7 @@ fn mapper(at: &At<'_>, pb: &pb::ResponseMapper) -> Result<ReplyMapper> {
         return at.field("body").wrong(format!("must not have more than {LARGEST_BODY} bytes"));
     }
     let format = pb.body_format_override.as_ref();
-    let format = format.map(|body| format::body(&at.field("body_format_override"), body));
+    let format = format.map(|body| line::body(&at.field("body_format_override"), body));
     Ok(ReplyMapper {
         filter: access_log::filter(&at.field("filter"), filter)?,
         status,

@@ -6,7 +6,9 @@ use crate::pb::envoy::config::route::v3 as route;
 use crate::pb::envoy::r#type::matcher::v3 as pb;
 use crate::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use crate::problem::{At, gather};
-use model::matcher::{HeaderKind, HeaderMatcher, QueryKind, QueryMatcher, StringKind, StringMatcher, full_match_regex};
+use model::matcher::{
+    HeaderKind, HeaderMatcher, QueryKind, QueryMatcher, StringKind, StringMatcher, Substitution, full_match_regex,
+};
 use model::route::CookieMatcher;
 use pb::string_matcher::MatchPattern;
 use regex::bytes::Regex;
@@ -42,8 +44,7 @@ fn bad_regex(at: &At<'_>, error: &regex::Error) -> crate::Problems {
     at.field("regex").problem(format!("is not a regular expression: {reason}")).into()
 }
 
-/// A search and its replacement: RE2's `\1` is written `${1}` here.
-pub(super) fn substitution(at: &At<'_>, pb: &pb::RegexMatchAndSubstitute) -> Result<(Regex, Box<str>)> {
+pub(super) fn substitution(at: &At<'_>, pb: &pb::RegexMatchAndSubstitute) -> Result<Substitution> {
     let pattern = at.required("pattern", &pb.pattern)?;
     let inner = at.field("pattern");
     let text = not_empty(&inner, "regex", &pattern.regex)?;
@@ -67,7 +68,7 @@ pub(super) fn substitution(at: &At<'_>, pb: &pb::RegexMatchAndSubstitute) -> Res
             },
         }
     }
-    Ok((regex, out.into()))
+    Ok(Substitution { regex, new: out.into() })
 }
 
 pub(super) fn headers(at: &At<'_>, field: &str, pb: &[route::HeaderMatcher]) -> Result<Vec<HeaderMatcher>> {

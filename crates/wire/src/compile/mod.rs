@@ -25,6 +25,7 @@ mod health_check;
 pub mod http;
 mod lb;
 mod limits;
+mod line;
 pub mod listener;
 mod local_reply;
 pub mod matcher;
@@ -84,7 +85,8 @@ pub struct Need {
 #[derive(Clone, Debug)]
 pub struct Compiled<T> {
     pub value: T,
-    pub needs: Vec<Need>,
+    /// Shared: what serves is noted beside what was accepted.
+    pub needs: Arc<[Need]>,
 }
 
 impl<'a> Context<'a> {
@@ -92,7 +94,7 @@ impl<'a> Context<'a> {
         Context { scope, needs: Vec::new() }
     }
 
-    pub fn need(&mut self, kind: ResourceKind, name: &str, source: Source) {
+    pub fn need(&mut self, kind: ResourceKind, name: impl Into<Arc<str>>, source: Source) {
         let need = Need { kind, name: name.into(), source };
         if !self.needs.contains(&need) {
             self.needs.push(need);
@@ -104,7 +106,12 @@ impl<'a> Context<'a> {
 pub fn compiled<T>(scope: &Scope, compile: impl FnOnce(&mut Context<'_>) -> Result<T>) -> Result<Compiled<T>> {
     let mut cx = Context::new(scope);
     let value = compile(&mut cx)?;
-    Ok(Compiled { value, needs: cx.needs })
+    Ok(Compiled { value, needs: shared(cx.needs) })
+}
+
+/// An empty list costs nothing.
+fn shared<T>(list: Vec<T>) -> Arc<[T]> {
+    if list.is_empty() { Arc::default() } else { list.into() }
 }
 
 /// A duration that must not be negative; `None` when it is not set.

@@ -8,7 +8,7 @@ use crate::pb::envoy::config::route::v3 as pb;
 use crate::pb::google::protobuf::{UInt32Value, UInt64Value};
 use crate::problem::{At, Problem, Problems, gather};
 use model::route::{
-    Domains, PathMatch, RequireTls, Route, RouteMatch, RouteTable, TlsMatch, VirtualCluster, VirtualHost,
+    Conditions, Domains, PathMatch, RequireTls, Route, RouteMatch, RouteTable, TlsMatch, VirtualCluster, VirtualHost,
 };
 use pb::route_match::PathSpecifier;
 use pb::virtual_host::TlsRequirementType;
@@ -188,9 +188,9 @@ fn route(
 }
 
 fn route_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<RouteMatch> {
+    let path = path_match(at, pb)?;
     let fraction = pb.runtime_fraction.as_ref();
-    Ok(RouteMatch {
-        path: path_match(at, pb)?,
+    let conditions = Conditions {
         headers: matcher::headers(at, "headers", &pb.headers)?,
         query: matcher::query(at, &pb.query_parameters)?,
         cookies: matcher::cookies(at, &pb.cookies)?,
@@ -200,7 +200,8 @@ fn route_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<RouteMatch> {
             .map(|wanted| TlsMatch { presented: flag(&wanted.presented), validated: flag(&wanted.validated) }),
         grpc_only: pb.grpc.is_some(),
         fraction_ppm: fraction.map(|f| matcher::fraction(&at.field("runtime_fraction"), f)).transpose()?,
-    })
+    };
+    Ok(RouteMatch { path, more: (!conditions.is_empty()).then(|| conditions.into()) })
 }
 
 fn path_match(at: &At<'_>, pb: &pb::RouteMatch) -> Result<PathMatch> {

@@ -40,7 +40,7 @@ pub(super) fn scoped_routes(cx: &mut Context<'_>, at: &At<'_>, pb: &pb::ScopedRo
                 let Some(tables) = tables else {
                     return at.field("rds_config_source").wrong(format!("is required: a scope names table `{name}`"));
                 };
-                cx.need(ResourceKind::Routes, name, tables.clone());
+                cx.need(ResourceKind::Routes, name.clone(), tables.clone());
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::pb::envoy::config::core::v3::TypedExtensionConfig;
 use crate::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use crate::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
 use crate::problem::At;
-use model::matcher::full_match_regex;
+use model::matcher::{Substitution, full_match_regex};
 use model::route::PathMatch;
 use regex::bytes::Regex;
 
@@ -29,7 +29,7 @@ pub(super) fn path_match(at: &At<'_>, pb: &TypedExtensionConfig) -> Result<Regex
 }
 
 /// What a `path_rewrite_policy` searches for and what replaces it. It needs a template to take its variables from.
-pub(super) fn rewrite(at: &At<'_>, pb: &TypedExtensionConfig, matched: &PathMatch) -> Result<(Regex, Box<str>)> {
+pub(super) fn rewrite(at: &At<'_>, pb: &TypedExtensionConfig, matched: &PathMatch) -> Result<Substitution> {
     let PathMatch::Template(regex) = matched else {
         return at.wrong("needs a path_match_policy with a uri_template in the route's match");
     };
@@ -39,7 +39,7 @@ pub(super) fn rewrite(at: &At<'_>, pb: &TypedExtensionConfig, matched: &PathMatc
     let text = not_empty(&at, "path_template_rewrite", &config.path_template_rewrite)?;
     let at = at.field("path_template_rewrite");
     let substitution = substitution(text, regex).map_err(|reason| at.problem(reason))?;
-    Ok((regex.clone(), substitution.into()))
+    Ok(Substitution { regex: regex.clone(), new: substitution.into() })
 }
 
 fn pattern(template: &str) -> std::result::Result<String, String> {

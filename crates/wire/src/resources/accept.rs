@@ -290,7 +290,7 @@ impl Resources {
     }
 
     /// The same content under a new version.
-    fn rename_version(&mut self, kind: ResourceKind, name: &str, version: String) {
+    fn rename_version(&mut self, kind: ResourceKind, name: &str, version: Arc<str>) {
         let held = match kind {
             ResourceKind::Cluster => self.clusters.get_mut(name).map(|held| &mut held.version),
             ResourceKind::Listener => self.listeners.get_mut(name).map(|held| &mut held.version),

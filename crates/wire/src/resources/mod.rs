@@ -39,7 +39,8 @@ use std::sync::Arc;
 pub struct Incoming {
     /// As the response calls it; empty when only the resource itself has its name.
     pub name: String,
-    pub version: String,
+    /// Shared by what came in one response.
+    pub version: Arc<str>,
     /// Other names that it was asked for by.
     pub aliases: Vec<String>,
     /// The encoded resource.
@@ -110,7 +111,7 @@ struct Fixed {
 /// An accepted resource.
 #[derive(Clone)]
 struct Held<T> {
-    version: String,
+    version: Arc<str>,
     body: Bytes,
     value: T,
 }
@@ -123,7 +124,7 @@ type FromSource<T> = (Option<Source>, Held<T>);
 pub struct Dumped {
     pub kind: ResourceKind,
     pub name: Arc<str>,
-    pub version: String,
+    pub version: Arc<str>,
     pub body: Bytes,
     /// Waits for what it refers to.
     pub warming: bool,
@@ -183,14 +184,14 @@ impl Resources {
     }
 
     fn needs(&self) -> impl Iterator<Item = &Need> {
-        let fixed_clusters = self.fixed.clusters.values().flat_map(|one| &one.needs);
-        let fixed_listeners = self.fixed.listeners.values().flat_map(|one| &one.needs);
-        let clusters = self.clusters.values().flat_map(|held| &held.value.needs);
-        let listeners = self.listeners.values().flat_map(|held| &held.value.needs);
+        let fixed_clusters = self.fixed.clusters.values().flat_map(|one| &*one.needs);
+        let fixed_listeners = self.fixed.listeners.values().flat_map(|one| &*one.needs);
+        let clusters = self.clusters.values().flat_map(|held| &*held.value.needs);
+        let listeners = self.listeners.values().flat_map(|held| &*held.value.needs);
         // What still serves while its successor warms keeps what it refers to.
-        let active_clusters = self.active_clusters.values().flat_map(|one| &one.needs);
-        let active_listeners = self.active_listeners.values().flat_map(|one| &one.needs);
-        let routes = self.routes.values().flat_map(|held| &held.value.needs);
+        let active_clusters = self.active_clusters.values().flat_map(|one| &*one.needs);
+        let active_listeners = self.active_listeners.values().flat_map(|one| &*one.needs);
+        let routes = self.routes.values().flat_map(|held| &*held.value.needs);
         let fixed = fixed_clusters.chain(fixed_listeners);
         let active = active_clusters.chain(active_listeners);
         fixed.chain(clusters).chain(listeners).chain(active).chain(routes).chain(&self.scope_needs)

@@ -19,7 +19,7 @@ impl Resources {
             let kept = kept.filter(|held| kind != ResourceKind::Cluster || !self.is_on_demand(&held.name));
             let resources = kept.map(|held| Resource {
                 name: held.name.to_string(),
-                version: held.version,
+                version: held.version.to_string(),
                 resource: Some(Any { type_url: kind.type_url().into(), value: held.body.to_vec() }),
                 ..Resource::default()
             });
@@ -45,7 +45,7 @@ impl Resources {
             let kind = kind.ok_or_else(|| damaged(format!("hold an unknown type `{}`", message.type_url)))?;
             let upserts = message.resources.into_iter().map(|resource| Incoming {
                 name: resource.name,
-                version: resource.version,
+                version: resource.version.into(),
                 aliases: Vec::new(),
                 body: resource.resource.map(|any| any.value).unwrap_or_default().into(),
             });

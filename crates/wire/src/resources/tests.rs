@@ -155,7 +155,7 @@ fn exports_are_imported() {
     let mut second = store();
     second.import(&first.export()).unwrap();
     assert_eq!(names(&second.snapshot().clusters), ["a", "e", "xds"]);
-    assert_eq!(second.dump(ResourceKind::Cluster)[0].version, "v1");
+    assert_eq!(second.dump(ResourceKind::Cluster)[0].version.as_ref(), "v1");
     assert!(second.import(&[0xff, 0xff]).unwrap_err().to_string().contains("damaged"));
 }
 

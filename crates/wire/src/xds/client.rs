@@ -12,6 +12,7 @@ use crate::pb::envoy::service::discovery::v3::{
 use crate::pb::google::rpc::Status;
 use crate::resources::{Change, Incoming};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// `google.rpc.Code.INVALID_ARGUMENT`.
 const INVALID_ARGUMENT: i32 = 3;
@@ -45,7 +46,7 @@ pub struct Verdict {
     /// State of the world.
     version: String,
     /// Delta: what will be held, and what no longer.
-    held: Vec<(String, String)>,
+    held: Vec<(String, Arc<str>)>,
     removed: Vec<String>,
 }
 
@@ -103,7 +104,7 @@ struct Subscription {
     /// State of the world: the last accepted version.
     version: String,
     /// Delta: the versions of what is held.
-    held: BTreeMap<String, String>,
+    held: BTreeMap<String, Arc<str>>,
 }
 
 impl Client {
@@ -123,7 +124,7 @@ impl Client {
     }
 
     /// What is held from before, so that a server need not send it again.
-    pub fn resume(&mut self, kind: ResourceKind, held: impl IntoIterator<Item = (String, String)>) {
+    pub fn resume(&mut self, kind: ResourceKind, held: impl IntoIterator<Item = (String, Arc<str>)>) {
         self.subscription(kind).held.extend(held);
     }
 
@@ -182,9 +183,10 @@ impl Client {
         let kind = self.solicited(&response.type_url)?;
         let subscription = self.subscription(kind);
         subscription.nonce.clone_from(&response.nonce);
+        let version: Arc<str> = response.version_info.as_str().into();
         let incoming = response.resources.into_iter().map(|any| Incoming {
             name: String::new(),
-            version: response.version_info.clone(),
+            version: version.clone(),
             body: any.value.into(),
             aliases: Vec::new(),
         });
@@ -208,7 +210,7 @@ impl Client {
                 None if kind == ResourceKind::VirtualHosts => absent.extend(aliases.into_iter().chain([name])),
                 None => {}
                 Some(any) => {
-                    let incoming = Incoming { name, version, aliases, body: any.value.into() };
+                    let incoming = Incoming { name, version: version.into(), aliases, body: any.value.into() };
                     if subscription.concerns(kind, &incoming) {
                         upserts.push(incoming);
                     }
@@ -275,8 +277,8 @@ impl Client {
         // Without any name the request is for all there are; beside names that has to be said.
         let star = (*whole && !names.is_empty()).then(|| "*".to_string());
         let subscribe: Vec<String> = star.into_iter().chain(names.iter().cloned()).collect();
-        let held =
-            subscription.held.clone().into_iter().filter(|(name, _)| subscription.interest.covers(name)).collect();
+        let held = subscription.held.iter().filter(|(name, _)| subscription.interest.covers(name));
+        let held = held.map(|(name, version)| (name.clone(), version.to_string())).collect();
         Some(match self.protocol {
             Protocol::StateOfTheWorld => Request::StateOfTheWorld(self.current(kind)),
             Protocol::Delta => {

@@ -180,7 +180,7 @@ fn what_is_not_wanted_is_passed_over() {
 #[test]
 fn resumes_with_saved_resources() {
     let mut client = client(Protocol::Delta);
-    client.resume(ResourceKind::Cluster, [("x".to_string(), "7".to_string())]);
+    client.resume(ResourceKind::Cluster, [("x".to_string(), "7".into())]);
     assert_eq!(delta(&client.connected()[0]).initial_resource_versions["x"], "7");
 }
 

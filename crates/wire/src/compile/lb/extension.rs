@@ -62,7 +62,7 @@ fn policy_of(at: &At<'_>, name: &str, any: &Any) -> Result<Option<Balancing>> {
             Balancing { localities: weighted(&pb.locality_weighted_lb_config), ..Balancing::by(policy) }
         }
         "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin" => {
-            Balancing::by(Policy::ClientWeighted(client_weighted(at, any)?))
+            Balancing::by(Policy::ClientWeighted(client_weighted(at, any)?.into()))
         }
         "wrr_locality.v3.WrrLocality" => {
             let pb: ext::wrr_locality::v3::WrrLocality = unpack(at, any)?;
