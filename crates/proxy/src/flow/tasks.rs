@@ -36,7 +36,7 @@ impl<T> Drop for Waiting<T> {
 }
 
 impl<T: 'static> Tasks<T> {
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Tasks(RefCell::new(Spares::new(MOST)))
     }
 
@@ -135,7 +135,7 @@ mod tests {
         set.run_until(async {
             Tasks::serve(&TASKS, 1, note);
             settle().await;
-            let waiting = || TASKS.with(|tasks| tasks.0.borrow().len());
+            let waiting = || TASKS.with(|tasks| tasks.0.borrow().count());
             let desk = TASKS.with(|tasks| {
                 let waiting = tasks.0.borrow_mut().take().unwrap();
                 let desk = Rc::downgrade(&waiting.0);

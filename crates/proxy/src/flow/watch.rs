@@ -220,12 +220,12 @@ mod tests {
             watch.set_route(clock::refresh(), Duration::from_millis(first));
             assert!(watch.poll(&mut cx).is_pending());
             drop(watch);
-            assert_eq!(TIMERS.with_borrow(Spares::len), 1);
+            assert_eq!(TIMERS.with_borrow(Spares::count), 1);
             let mut watch = Watch::default();
             let begun = Instant::now();
             watch.set_route(clock::refresh(), Duration::from_millis(second));
             assert!(watch.poll(&mut cx).is_pending());
-            assert_eq!(TIMERS.with_borrow(Spares::len), 0, "it was lent");
+            assert_eq!(TIMERS.with_borrow(Spares::count), 0, "it was lent");
             assert_eq!(watch.expired().await, Alarm::Route);
             assert!(begun.elapsed() >= Duration::from_millis(second), "after {:?}", begun.elapsed());
         }

@@ -39,7 +39,7 @@ pub fn give_output(mut buffer: Vec<u8>) {
     }
     buffer.clear();
     OUTPUTS.with_borrow_mut(|outputs| {
-        let most = if outputs.len() < LARGE { LARGE_KEPT } else { OUTPUT_KEPT };
+        let most = if outputs.count() < LARGE { LARGE_KEPT } else { OUTPUT_KEPT };
         if buffer.capacity() <= most {
             outputs.give(buffer);
         }

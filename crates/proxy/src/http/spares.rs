@@ -26,7 +26,7 @@ impl<T> Spares<T> {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.kept.len()
     }
 
@@ -48,13 +48,13 @@ mod tests {
     fn what_nobody_asked_for_is_dropped() {
         let mut spares = Spares::new(3);
         (0..5).for_each(|spare| spares.give(spare));
-        assert_eq!(spares.len(), 3);
+        assert_eq!(spares.count(), 3);
         spares.trim();
-        assert_eq!(spares.len(), 3, "given since the last trim");
+        assert_eq!(spares.count(), 3, "given since the last trim");
         assert_eq!(spares.take(), Some(2));
         spares.give(2);
         spares.trim();
-        assert_eq!(spares.len(), 1, "two were never asked for");
+        assert_eq!(spares.count(), 1, "two were never asked for");
         assert_eq!(spares.take(), Some(2), "the last given is kept");
         spares.trim();
         assert_eq!(spares.take(), None);
