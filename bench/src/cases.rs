@@ -47,6 +47,7 @@ pub struct Traffic {
     /// Bytes in each answer's body.
     pub expect: usize,
     pub pace: Pace,
+    /// Each peer runs with a JSON access log, too.
     pub log: bool,
     /// Size of the route table; the requests take its last route. 0: one route.
     pub routes: usize,
@@ -123,7 +124,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "h1-log",
-        "HTTP/1.1 keep-alive, 1 KB, 64 connections, JSON access log to a file (compare with h1-64)",
+        "HTTP/1.1 keep-alive, 1 KB, 64 connections, without and with a JSON access log to a file",
         Traffic { log: true, ..H1 },
     ),
     case(
@@ -295,6 +296,16 @@ impl Kind {
 }
 
 impl Case {
+    /// It is about access logs.
+    pub fn logs(&self) -> bool {
+        matches!(self.kind, Kind::Traffic(Traffic { log: true, .. }))
+    }
+
+    /// It has requests that a log could tell of.
+    pub fn can_log(&self) -> bool {
+        matches!(self.kind, Kind::Traffic(traffic) if traffic.protocol != Protocol::Tcp)
+    }
+
     /// The first is the one that ratios compare. In a closed loop latencies say nothing that throughput does not.
     pub fn metrics(&self) -> &'static [Metric] {
         use Metric::*;

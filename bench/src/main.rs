@@ -63,6 +63,9 @@ struct Measure {
     /// Measured seconds of each peer in each round; cases at a fixed rate take three times as long
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Measure every HTTP case without and with a JSON access log; its results are kept as NAME+log
+    #[arg(long)]
+    access_log: bool,
     /// One short round, written to the target folder: shows that everything works, measures little
     #[arg(long)]
     quick: bool,
@@ -138,12 +141,13 @@ impl Measure {
             let columns = run::case(case, &peers, &settings, progress).with_context(|| {
                 format!("{}: configurations and logs are in {}", case.name, folder.join(case.name).display())
             })?;
-            names.push(case.name);
-            all.add(self.result(case, &settings, columns), &order);
+            let result = self.result(case, &settings, columns);
+            names.push(result.name.clone());
+            all.add(result, &order);
             all.write(&out)?;
         }
         std::fs::remove_dir_all(&folder)?;
-        all.cases.retain(|result| names.contains(&result.name.as_str()));
+        all.cases.retain(|result| names.contains(&result.name));
         match self.output {
             Output::Text => print!("{}", all.tables()),
             Output::Json => println!("{}", serde_json::to_string_pretty(&all)?),
@@ -183,12 +187,17 @@ impl Measure {
             warm_up: Duration::from_secs_f64(if self.quick { 0.2 } else { 0.5 }),
             duration: Duration::from_secs_f64(if self.quick { 0.5 } else { self.seconds * longer }),
             folder: folder.to_path_buf(),
+            log: case.logs() || (self.access_log && case.can_log()),
         }
     }
 
     fn result(&self, case: &Case, settings: &Settings, columns: Vec<Column>) -> report::Result {
         report::Result {
-            name: case.name.into(),
+            name: if settings.log && !case.logs() {
+                format!("{}{}", case.name, run::WITH_LOG)
+            } else {
+                case.name.into()
+            },
             title: case.title.into(),
             date: report::now(),
             profile: self.profile.clone(),

@@ -3,7 +3,7 @@
 use crate::cases::Metric;
 use crate::peers::NAMES;
 use crate::plot::{self, Bar, Group};
-use crate::run::Column;
+use crate::run::{Column, WITH_LOG};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -87,7 +87,7 @@ impl Results {
     pub fn add(&mut self, result: Result, order: &[&str]) {
         self.cases.retain(|earlier| earlier.name != result.name);
         self.cases.push(result);
-        self.cases.sort_by_key(|result| order.iter().position(|name| *name == result.name));
+        self.cases.sort_by_key(|result| order.iter().position(|name| *name == result.name.trim_end_matches(WITH_LOG)));
     }
 
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
@@ -112,7 +112,7 @@ impl Results {
 
     /// A summary, and a table for each case.
     pub fn tables(&self) -> String {
-        self.cases.iter().fold(self.summary(), |text, case| text + &case.markdown())
+        self.cases.iter().fold(self.summary() + &self.log_costs(), |text, case| text + &case.markdown())
     }
 
     /// Ripstop's cost over each peer's, case by case.
@@ -138,6 +138,25 @@ impl Results {
             text.push('\n');
         }
         text
+    }
+
+    /// How much more a peer costs with its access log.
+    fn log_costs(&self) -> String {
+        let mut text = String::new();
+        for case in &self.cases {
+            for column in case.measured() {
+                let with = case.column(&format!("{}{WITH_LOG}", column.peer));
+                let Some(with) = with.map(|with| with.each(case.main())) else { continue };
+                let more = median(&with) / median(&column.each(case.main())) - 1.0;
+                let _ = writeln!(text, "| {} | {} | {:+.0} % |", case.name, column.peer, more * 100.0);
+            }
+        }
+        match text.is_empty() {
+            true => text,
+            false => {
+                format!("\n## What the access log adds to a peer's cost\n\n| case | proxy | |\n|---|---|---|\n{text}")
+            }
+        }
     }
 
     fn cost_groups(&self) -> Vec<Group> {

@@ -29,7 +29,12 @@ pub struct Settings {
     pub duration: Duration,
     /// For configurations and logs of the proxies.
     pub folder: PathBuf,
+    /// Each peer runs with an access log, too.
+    pub log: bool,
 }
+
+/// How a peer with an access log is called.
+pub const WITH_LOG: &str = "+log";
 
 /// One peer in one round.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -67,12 +72,20 @@ pub fn case(
     }
     let mut rivals = Vec::new();
     let mut columns = Vec::new();
+    // A proxy with a log beside itself without one: what else changes from minute to minute does not count.
+    let mut contestants = Vec::new();
     for peer in peers {
-        let rival = bench.start(peer)?;
+        contestants.push((peer, false));
+        if settings.log && peer.name != "null" {
+            contestants.push((peer, true));
+        }
+    }
+    for (peer, log) in &contestants {
+        let rival = bench.start(peer, *log)?;
         let cannot = rival.as_ref().err().map(ToString::to_string);
         // Where memory counts, each round begins with a new process.
         rivals.push(rival.ok().filter(|_| matches!(case.kind, Kind::Traffic(_) | Kind::Half(_) | Kind::Told { .. })));
-        let (peer, version) = (peer.name.to_string(), peer.version.clone());
+        let (peer, version) = (label(peer, *log), peer.version.clone());
         columns.push(Column { peer, version, rounds: Vec::new(), cannot });
     }
     let saturated = bench.saturate(&rivals)?;
@@ -84,7 +97,7 @@ pub fn case(
             let round = match &rivals[index] {
                 _ if column.cannot.is_some() => continue,
                 Some(rival) => bench.round(rival, &saturated),
-                None => match bench.start(&peers[index])? {
+                None => match bench.start(contestants[index].0, contestants[index].1)? {
                     Ok(rival) => bench.round(&rival, &saturated),
                     Err(_) => continue,
                 },
@@ -95,6 +108,10 @@ pub fn case(
         }
     }
     Ok(columns)
+}
+
+fn label(peer: &Peer, log: bool) -> String {
+    format!("{}{}", peer.name, if log { WITH_LOG } else { "" })
 }
 
 /// What the peers of a case have in common.
@@ -126,7 +143,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Starts a peer's one or two processes, or says why it cannot do the job.
-    fn start(&self, peer: &Peer) -> anyhow::Result<Result<Rival, &'static str>> {
+    fn start(&self, peer: &Peer, log: bool) -> anyhow::Result<Result<Rival, &'static str>> {
         let (to_clients, to_backend) = self.traffic.sides();
         let hops: Vec<(Side, Side)> = match self.traffic.shape {
             Shape::Single => vec![(to_clients, to_backend)],
@@ -139,8 +156,8 @@ impl<'a> Bench<'a> {
         let mut upstream = self.backend.address;
         // From the backend to the load, so that each finds its upstream listening.
         for (number, (to_clients, to_upstream)) in hops.into_iter().enumerate().rev() {
-            let job =
-                self.job(self.folder.join(peer.name).join(number.to_string()), to_clients, to_upstream, upstream)?;
+            let folder = self.folder.join(label(peer, log)).join(number.to_string());
+            let job = Job { log, ..self.job(folder, to_clients, to_upstream, upstream)? };
             match peer.start(&job, PROXY_CPU)? {
                 Ok(process) => processes.push(process),
                 Err(reason) => return Ok(Err(reason)),
@@ -151,7 +168,7 @@ impl<'a> Bench<'a> {
     }
 
     fn job(&self, folder: PathBuf, to_clients: Side, to_upstream: Side, upstream: SocketAddr) -> anyhow::Result<Job> {
-        let Traffic { log, routes, .. } = self.traffic;
+        let (log, routes) = (false, self.traffic.routes);
         let services = self.case.kind.services().map_or(0, |(configured, _)| configured);
         let discovery = self.discovery.as_ref().map(|discovery| discovery.address);
         let (listen, tls) = (free_address()?, self.files.clone());
@@ -217,7 +234,7 @@ impl<'a> Bench<'a> {
 
     /// Measures Ripstop as it is seen by each load generator.
     fn generators(&self, ripstop: &Peer, mut progress: impl FnMut(&str, usize, &Round)) -> anyhow::Result<Vec<Column>> {
-        let rival = self.start(ripstop)?.map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        let rival = self.start(ripstop, false)?.map_err(|reason| anyhow::anyhow!("{reason}"))?;
         let mut columns = Vec::new();
         let own = Column { peer: "ours".into(), version: String::new(), rounds: Vec::new(), cannot: None };
         columns.push(own);

@@ -20,6 +20,7 @@ pub mod listener;
 pub mod local_reply;
 pub mod matcher;
 pub mod overload;
+pub mod path_index;
 pub mod refusal;
 pub mod retry;
 pub mod route;

@@ -8,6 +8,7 @@ use crate::header::{HeaderEdits, Mutation};
 use crate::listener::ProxyVersion;
 use crate::local_reply::BodyFormat;
 use crate::matcher::{HeaderMatcher, QueryMatcher, StringMatcher, Substitution};
+use crate::path_index::PathIndex;
 use crate::retry::RetryPolicy;
 use regex::bytes::Regex;
 use std::collections::HashMap;
@@ -52,6 +53,8 @@ pub struct VirtualHost {
     pub name: Box<str>,
     /// First match wins.
     pub routes: Vec<Route>,
+    /// Of `routes`, where there are many.
+    pub index: Option<Box<PathIndex>>,
     pub edits: Option<Box<HeaderEdits>>,
     pub filters: RouteFilters,
     pub require_tls: RequireTls,

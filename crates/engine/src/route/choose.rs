@@ -16,8 +16,15 @@ pub struct Choice<'t> {
 pub fn choose<'t>(table: &'t RouteTable, asked: &Asked<'_>) -> Option<Choice<'t>> {
     let host = virtual_host(table, host_name(table, asked.head))?;
     let cut = table.ignore_path_parameters;
-    let route = host.routes.iter().find(|route| matching::matches(&route.matches, asked, cut))?;
-    Some(Choice { host, route })
+    let matches = |route: &&Route| matching::matches(&route.matches, asked, cut);
+    let path = asked.head.path_only();
+    let route = match &host.index {
+        Some(index) if !(cut && path.contains(&b';')) => {
+            index.candidates(path).map(|place| &host.routes[place]).find(matches)
+        }
+        _ => host.routes.iter().find(matches),
+    };
+    route.map(|route| Choice { host, route })
 }
 
 /// What virtual hosts of the table are chosen by.
@@ -121,6 +128,10 @@ fn named<'t>(head: &Head, header: &str) -> Option<Cow<'t, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::path_index::PathIndex;
+    use model::route::{PathMatch, RouteMatch};
+    use proptest::prelude::*;
+    use regex::bytes::Regex;
 
     #[test]
     fn ports() {
@@ -128,6 +139,54 @@ mod tests {
             [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b"), ("", "")]
         {
             assert_eq!(without_port(authority.as_bytes()), wanted.as_bytes(), "{authority}");
+        }
+    }
+
+    /// Paths and conditions of few letters, so that many overlap.
+    fn conditions() -> impl Strategy<Value = Vec<PathMatch>> {
+        let one = ("[/ab]{0,3}", 0..8).prop_map(|(text, kind)| {
+            let text: Box<str> = text.into();
+            match kind {
+                0 => PathMatch::Regex(Regex::new(".*b").expect("a pattern")),
+                1 => PathMatch::Connect,
+                2 => PathMatch::Prefix { prefix: text.to_ascii_lowercase().into(), ignore_case: true },
+                3 => PathMatch::SeparatedPrefix { prefix: text, ignore_case: false },
+                4 | 5 => PathMatch::Exact { path: text, ignore_case: false },
+                _ => PathMatch::Prefix { prefix: text, ignore_case: false },
+            }
+        });
+        proptest::collection::vec(one, 32..80)
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_changes_nothing(paths in conditions(), path in "/[/abAB;]{0,4}(\\?b)?", cut: bool) {
+            let route = |path| Route {
+                name: "".into(),
+                matches: RouteMatch::at(path),
+                action: model::route::Action::NonForwarding,
+                edits: None,
+                filters: Default::default(),
+                stat_prefix: "".into(),
+                body_limit: None,
+            };
+            let routes: Vec<Route> = paths.into_iter().map(route).collect();
+            let index = PathIndex::new(&routes);
+            assert!(index.is_some());
+            let mut head = Head::default();
+            head.set_method(b"GET");
+            head.set_path(path.as_bytes());
+            let asked = Asked { head: &head, tls: None, random: 0 };
+            let mut table = RouteTable { ignore_path_parameters: cut, ..RouteTable::default() };
+            table.domains.any = Some(0);
+            table.virtual_hosts = vec![VirtualHost { routes, index, ..VirtualHost::default() }];
+            let place = |table: &RouteTable| {
+                let all = &table.virtual_hosts[0].routes;
+                choose(table, &asked).map(|choice| all.iter().position(|route| std::ptr::eq(route, choice.route)))
+            };
+            let with = place(&table);
+            table.virtual_hosts[0].index = None;
+            assert_eq!(with, place(&table));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::kind::ResourceKind;
 use crate::pb::envoy::config::route::v3 as pb;
 use crate::pb::google::protobuf::{UInt32Value, UInt64Value};
 use crate::problem::{At, Problem, Problems, gather};
+use model::path_index::PathIndex;
 use model::route::{
     Conditions, Domains, PathMatch, RequireTls, Route, RouteMatch, RouteTable, TlsMatch, VirtualCluster, VirtualHost,
 };
@@ -129,9 +130,11 @@ fn virtual_host(
     let routes = routes.map(|(index, one)| route(scope, &inherited, limit, &at.item("routes", index), one));
     let groups = pb.virtual_clusters.iter().enumerate();
     let groups = groups.map(|(index, group)| virtual_cluster(&at.item("virtual_clusters", index), group));
+    let routes = gather(routes)?;
     Ok(VirtualHost {
         name: pb.name.as_str().into(),
-        routes: gather(routes)?,
+        index: PathIndex::new(&routes),
+        routes,
         edits: header::edits(at, &header_lists!(pb))?,
         filters: filter::of_route(scope.known, at, &pb.typed_per_filter_config)?,
         require_tls: match known(at, "require_tls", pb.require_tls)? {
