@@ -5,15 +5,15 @@
 use engine::Head;
 use libfuzzer_sys::fuzz_target;
 use proxy::http::h1::chunked::{Chunked, Step};
-use proxy::http::h1::{Limits, parse};
+use proxy::http::h1::{AnswerTo, Limits, parse};
 
 const LIMITS: Limits = Limits { head: 60 * 1024, fields: 100 };
 
 fuzz_target!(|data: &[u8]| {
     request(data);
-    for to_head in [false, true] {
+    for to in [AnswerTo::Other, AnswerTo::Head, AnswerTo::Connect] {
         let mut head = Head::default();
-        if let Ok(Some((_, length))) = parse::response(data, &mut head, &LIMITS, to_head) {
+        if let Ok(Some((_, length))) = parse::response(data, &mut head, &LIMITS, to) {
             assert!(data[..length].ends_with(b"\r\n\r\n"));
             walk(&head);
         }

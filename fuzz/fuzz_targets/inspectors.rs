@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use model::listener::Listener;
 use proxy::accept::inspect;
-use proxy::io::Socket;
+use proxy::socket::Socket;
 use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;

@@ -19,16 +19,15 @@ node: {id: a, cluster: b}
 
 fn bootstrap() -> &'static Bootstrap {
     static BOOTSTRAP: OnceLock<Bootstrap> = OnceLock::new();
-    BOOTSTRAP
-        .get_or_init(|| load(Some(("f", CONFIG)), &Overrides::default()).unwrap_or_else(|error| panic!("{error}")))
+    BOOTSTRAP.get_or_init(|| load(Some(("f", CONFIG)), &Overrides::default()).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, body)) = data.split_first() else { return };
     let kind = ResourceKind::ALL[usize::from(*first) % ResourceKind::ALL.len()];
     let mut resources = Resources::new(bootstrap());
-    let incoming = Incoming { name: String::new(), version: "1".into(), body: Bytes::copy_from_slice(body) };
-    let change = Change { kind, upserts: vec![incoming], removed: Vec::new(), full: false };
+    let (name, aliases, body) = (String::new(), Vec::new(), Bytes::copy_from_slice(body));
+    let change = Change { upserts: vec![Incoming { name, version: "1".into(), aliases, body }], ..Change::of(kind) };
     let _ = resources.apply(change);
     let _ = resources.snapshot();
 });
