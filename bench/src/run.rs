@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
         // From the backend to the load, so that each finds its upstream listening.
         for (number, (to_clients, to_upstream)) in hops.into_iter().enumerate().rev() {
             let folder = self.folder.join(label(peer, log)).join(number.to_string());
-            let job = Job { log, ..self.job(folder, to_clients, to_upstream, upstream)? };
+            let job = self.job(folder, log, (to_clients, to_upstream), upstream)?;
             match peer.start(&job, PROXY_CPU)? {
                 Ok(process) => processes.push(process),
                 Err(reason) => return Ok(Err(reason)),
@@ -167,8 +167,14 @@ impl<'a> Bench<'a> {
         Ok(Ok(Rival { processes, entry: upstream }))
     }
 
-    fn job(&self, folder: PathBuf, to_clients: Side, to_upstream: Side, upstream: SocketAddr) -> anyhow::Result<Job> {
-        let (log, routes) = (false, self.traffic.routes);
+    fn job(
+        &self,
+        folder: PathBuf,
+        log: bool,
+        (to_clients, to_upstream): (Side, Side),
+        upstream: SocketAddr,
+    ) -> anyhow::Result<Job> {
+        let routes = self.traffic.routes;
         let services = self.case.kind.services().map_or(0, |(configured, _)| configured);
         let discovery = self.discovery.as_ref().map(|discovery| discovery.address);
         let (listen, tls) = (free_address()?, self.files.clone());

@@ -50,16 +50,7 @@ mod tests {
         request.push(b"x", b"1");
         let refusal = Some(Refusal::RouteNotFound);
         let info = StreamInfo { status: 404, refusal, ..StreamInfo::default() };
-        let connection = ConnectionFacts {
-            id: 1,
-            peer: None,
-            direct_remote: None,
-            local: None,
-            original: None,
-            server_name: "".into(),
-            tls: None,
-            filter_chain: "".into(),
-        };
+        let connection = ConnectionFacts::default();
         let context = Context::new(&request, &info, &connection);
         let status = |with, value| LogFilter::Status(Comparison { with, value });
         let header = |name: &str| {

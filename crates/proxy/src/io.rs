@@ -81,11 +81,6 @@ impl SharedIo {
         SharedIo(Rc::new(RefCell::new(io)))
     }
 
-    /// The connection itself, when this is the last handle to it.
-    pub fn into_inner(self) -> Option<Io> {
-        Rc::into_inner(self.0).map(RefCell::into_inner)
-    }
-
     pub fn with<T>(&self, look: impl FnOnce(&Io) -> T) -> T {
         look(&self.0.borrow())
     }

@@ -114,11 +114,14 @@ impl Connection<'_> {
         if let Some(until) = self.resting.until {
             self.watch.set_duration(now, until.saturating_duration_since(now).max(Duration::from_millis(1)));
         }
-        let Connection { resting, reader, request, response, watch, limits, .. } = self;
+        let Connection { service, resting, reader, request, response, watch, limits, .. } = self;
         let mut begun = false;
-        let (read, alarm) = poll_fn(|cx: &mut Context<'_>| {
+        poll_fn(|cx: &mut Context<'_>| {
             if let Poll::Ready(read) = reader.poll_request(cx, request, limits) {
-                return Poll::Ready(read.map(|read| (Some(read), None)));
+                return Poll::Ready(read.map(|read| match read {
+                    HeadRead::Head(received) => Next::Request(received),
+                    HeadRead::Closed | HeadRead::CutOff => Next::End,
+                }));
             }
             if !reader.has_input() {
                 heads::give(request);
@@ -129,23 +132,22 @@ impl Connection<'_> {
                 watch.clear();
                 watch.set_attempt(timeouts.request_headers);
             }
-            if let Poll::Ready(alarm) = watch.poll(cx) {
-                return Poll::Ready(if begun { Err(Refusal::RequestTimeout) } else { Ok((None, Some(alarm))) });
+            match watch.poll(cx) {
+                Poll::Pending => {}
+                Poll::Ready(_) if begun => return Poll::Ready(Err(Refusal::RequestTimeout)),
+                Poll::Ready(Alarm::Attempt) => return Poll::Ready(Ok(Next::Rest)),
+                Poll::Ready(_) => {
+                    resting.count_end(service);
+                    return Poll::Ready(Ok(Next::End));
+                }
             }
             // A connection that waits for its next request has nothing to finish.
             if !begun && resting.served > 0 && resting.membership.poll_started(cx).is_ready() {
-                return Poll::Ready(Ok((None, None)));
+                return Poll::Ready(Ok(Next::End));
             }
             Poll::Pending
         })
-        .await?;
-        match (read, alarm) {
-            (Some(HeadRead::Head(received)), _) => return Ok(Next::Request(received)),
-            (None, Some(Alarm::Attempt)) => return Ok(Next::Rest),
-            (None, Some(_)) => self.resting.count_end(self.service),
-            (Some(HeadRead::Closed | HeadRead::CutOff) | None, _) => {}
-        }
-        Ok(Next::End)
+        .await
     }
 
     async fn serve_one(&mut self, received: &Received, keep_alive: bool) -> Ended {

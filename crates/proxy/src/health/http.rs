@@ -79,16 +79,7 @@ fn request(subject: &Subject, probe: &HttpProbe) -> Option<Request<Full<Bytes>>>
 pub(super) fn edit(head: &mut Head, edits: &Edits) {
     let none = Head::default();
     let info = StreamInfo { start_unix_micros: crate::clock::unix_micros(), ..StreamInfo::default() };
-    let facts = ConnectionFacts {
-        id: 0,
-        peer: None,
-        direct_remote: None,
-        local: None,
-        original: None,
-        server_name: Box::default(),
-        tls: None,
-        filter_chain: Box::default(),
-    };
+    let facts = ConnectionFacts::default();
     let context = Context::new(&none, &info, &facts);
     engine::edits::apply(edits, head, |_, value, out| format::render(value, &context, "", out), &mut Vec::new());
 }

@@ -6,9 +6,10 @@ use super::stream::TlsStream;
 use crate::socket::Socket;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedConnectionCommon, UnbufferedStatus};
 use rustls::{CommonState, Error, InvalidMessage};
 use std::io;
+use std::ops::Deref;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Bytes read at once: mostly all that a peer sends in one go.
@@ -17,13 +18,10 @@ const ROOM: usize = 4 * 1024;
 const MOST: usize = 80 * 1024;
 
 /// A client's or server's side of a handshake.
-pub(super) trait Side: Sized {
+pub(super) trait Side: Sized + Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
     type Data;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-
-    /// What has been agreed so far.
-    fn agreed(&self) -> &CommonState;
 
     /// What goes on when the handshake is over.
     fn into_session(self) -> Result<Session, Error>;
@@ -34,10 +32,6 @@ impl Side for UnbufferedServerConnection {
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
-    }
-
-    fn agreed(&self) -> &CommonState {
-        self
     }
 
     fn into_session(self) -> Result<Session, Error> {
@@ -51,10 +45,6 @@ impl Side for UnbufferedClientConnection {
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
-    }
-
-    fn agreed(&self) -> &CommonState {
-        self
     }
 
     fn into_session(self) -> Result<Session, Error> {
@@ -81,7 +71,7 @@ impl<S: Side> Handshake<S> {
 
     /// What has been agreed so far.
     pub(super) fn agreed(&self) -> &CommonState {
-        self.side.agreed()
+        &self.side
     }
 
     /// Runs until both sides are done. When it fails, the peer is told why.
@@ -153,7 +143,7 @@ impl<S: Side> Handshake<S> {
     }
 
     fn encode_alert(&mut self) -> Result<(), Error> {
-        while self.side.agreed().wants_write() {
+        while self.agreed().wants_write() {
             let status = self.side.process(&mut self.incoming[..self.given]);
             let ConnectionState::EncodeTlsData(data) = status.state? else { break };
             encode(data, &mut self.outgoing)?;

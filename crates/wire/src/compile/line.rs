@@ -173,19 +173,6 @@ mod tests {
         String::from_utf8_lossy(&out).into()
     }
 
-    fn nowhere() -> ConnectionFacts {
-        ConnectionFacts {
-            id: 0,
-            peer: None,
-            direct_remote: None,
-            local: None,
-            original: None,
-            server_name: "".into(),
-            tls: None,
-            filter_chain: "".into(),
-        }
-    }
-
     fn check(fields: Value, a: &[u8], b: &[u8]) {
         let mut request = Head::default();
         request.set_method(b"GET");
@@ -198,7 +185,8 @@ mod tests {
             remote: "192.0.2.10:65535".parse().ok(),
             ..StreamInfo::default()
         };
-        let connection = ConnectionFacts { id: u64::MAX, peer: "[2001:db8::1]:80".parse().ok(), ..nowhere() };
+        let connection =
+            ConnectionFacts { id: u64::MAX, peer: "[2001:db8::1]:80".parse().ok(), ..ConnectionFacts::default() };
         let context = Context::new(&request, &info, &connection);
         let wanted = wanted(&fields, &context).to_string();
         assert_eq!(written(fields.as_object().unwrap(), &context), wanted);
@@ -213,7 +201,10 @@ mod tests {
         check(fields.clone(), b"", b"");
         let line = r#"{"b":200,"a":{"none":null,"no number":null,"empty":{}},"text":"200 -","constants":{"yes":true,"none":null,"number":1.5}}"#;
         let (head, info) = (Head::default(), StreamInfo { status: 200, ..StreamInfo::default() });
-        assert_eq!(written(fields.as_object().unwrap(), &Context::new(&head, &info, &nowhere())), line);
+        assert_eq!(
+            written(fields.as_object().unwrap(), &Context::new(&head, &info, &ConnectionFacts::default())),
+            line
+        );
     }
 
     #[test]
